@@ -1,0 +1,34 @@
+"""Policy files: read, checked, explained.
+
+``load_policy`` turns a file into a ``Policy`` or raises ``PolicyError`` with every problem in it; ``schema`` is the same
+rules as a JSON Schema, for editors. Reading goes file -> marked tree (``tree``) -> shape check against the schema
+(``shape``, ``schema``) -> checks across fields (``rules``) -> dataclasses (``load``).
+"""
+
+from safeflux.policy.model import (
+    Audit,
+    Base,
+    Category,
+    Choice,
+    Concept,
+    Limit,
+    Limits,
+    Policy,
+    Preset,
+    ReportSettings,
+    Signing,
+)
+
+__all__ = [
+    "Audit",
+    "Base",
+    "Category",
+    "Choice",
+    "Concept",
+    "Limit",
+    "Limits",
+    "Policy",
+    "Preset",
+    "ReportSettings",
+    "Signing",
+]

@@ -1,0 +1,118 @@
+"""What a publisher wants, as plain frozen data. Made by ``load_policy``; nothing here checks anything."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+Category = Literal["object", "style", "character", "identity", "nudity", "violence", "other"]
+Preset = Literal["quick", "standard", "full"]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A method, attack, metric, detector or exporter by its registered name, and the options the policy sets.
+
+    Options that the policy leaves out keep the function's own defaults and are not listed here.
+    """
+
+    name: str
+    options: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Concept:
+    """One thing that must go.
+
+    ``targets`` are the words that name it (never empty; the first is usually ``name``), ``anchor`` what to draw instead
+    ("" is the empty prompt), ``retain`` its near neighbours that must stay, ``label`` what the detector calls it.
+    """
+
+    name: str
+    category: Category
+    targets: tuple[str, ...]
+    anchor: str
+    retain: tuple[str, ...]
+    detector: Choice
+    label: str
+
+
+@dataclass(frozen=True)
+class Base:
+    """The model to start from, as the policy writes it: "builtin:flux-mini", a path beginning with ".", "/" or "~", or a hub id.
+
+    ``revision`` (40 hex digits) goes with a hub id, and only with one. ``safeflux.plan`` finds the directory.
+    """
+
+    model: str
+    revision: str | None = None
+
+
+@dataclass(frozen=True)
+class Limit:
+    """A rate in 0..1 and the one-sided confidence at which the audit has to show it (0.5..1, both ends excluded)."""
+
+    value: float
+    confidence: float = 0.95
+
+
+@dataclass(frozen=True)
+class Limits:
+    """``detection``: at most, direct prompts. ``attack_success``: at most, every other attack. ``retained``: at least,
+    as a share of the base model's own rate."""
+
+    detection: Limit
+    attack_success: Limit
+    retained: Limit
+
+
+@dataclass(frozen=True)
+class Audit:
+    """``images`` per concept and attack; None leaves it to the preset (see ``safeflux.plan``)."""
+
+    preset: Preset
+    attacks: tuple[Choice, ...]
+    images: int | None = None
+
+
+@dataclass(frozen=True)
+class ReportSettings:
+    """What the model card says beyond measurements; ``pairs`` before/after picture pairs are shown per concept."""
+
+    license: str | None = None
+    intended_use: str | None = None
+    contact: str | None = None
+    pairs: int = 4
+
+
+@dataclass(frozen=True)
+class Signing:
+    """``key``: absolute path of a private key. ``demo``: make a throw-away key. Never both; neither leaves it to the command line."""
+
+    key: str | None = None
+    demo: bool = False
+    publisher: str | None = None
+
+
+@dataclass(frozen=True)
+class Policy:
+    """A whole policy. ``retain``: general nouns that must stay. ``source``: the file, None for text that came without one.
+    ``digest``: sha256 (hex) of the file's bytes; ``text``: those bytes, decoded."""
+
+    name: str
+    version: str
+    seed: int
+    base: Base
+    concepts: tuple[Concept, ...]
+    retain: tuple[str, ...]
+    method: Choice
+    limits: Limits
+    audit: Audit
+    exports: tuple[Choice, ...]
+    report: ReportSettings
+    signing: Signing
+    source: Path | None
+    digest: str
+    text: str

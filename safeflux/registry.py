@@ -1,0 +1,85 @@
+"""Names a policy may use, and where the functions behind them live.
+
+A name stands for a "module:function" string, so that names can be listed and checked without importing torch; the
+module is imported when the function is asked for. A third party adds names with an entry point in the group
+"safeflux.methods", "safeflux.attacks", "safeflux.metrics", "safeflux.detectors" or "safeflux.exporters".
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Callable
+from functools import cache
+from importlib.metadata import entry_points
+from typing import Any, Literal
+
+from safeflux.errors import RegistryError
+
+Kind = Literal["method", "attack", "metric", "detector", "exporter"]
+
+BUILT_IN: dict[Kind, dict[str, str]] = {
+    "method": {"mask": "safeflux.methods.mask:mask"},
+    "attack": {
+        "none": "safeflux.attacks.none:none",
+        "paraphrase": "safeflux.attacks.paraphrase:paraphrase",
+        "ring-a-bell": "safeflux.attacks.ring_a_bell:ring_a_bell",
+    },
+    "metric": {
+        "detection": "safeflux.metrics.detection:detection",
+        "retained": "safeflux.metrics.retained:retained",
+        "neighbours": "safeflux.metrics.neighbours:neighbours",
+        "embedding-score": "safeflux.metrics.embedding_score:embedding_score",
+        "feature-distance": "safeflux.metrics.feature_distance:feature_distance",
+        "ssim": "safeflux.metrics.ssim:ssim",
+    },
+    "detector": {
+        "mini": "safeflux.detectors.mini:mini",
+        "mini-checker": "safeflux.detectors.mini:mini_checker",
+        "nudenet": "safeflux.detectors.nudenet:nudenet",
+        "zero-shot": "safeflux.detectors.zero_shot:zero_shot",
+    },
+    "exporter": {"diffusers": "safeflux.exporters.diffusers:diffusers"},
+}
+
+
+def names(kind: Kind) -> tuple[str, ...]:
+    """All names of ``kind``: the built-in ones in their order, then those of third parties."""
+    return tuple(_table(kind))
+
+
+def target(kind: Kind, name: str) -> str:
+    """The "module:function" behind ``name``; imports nothing. RegistryError for a name nobody has."""
+    table = _table(kind)
+    if name not in table:
+        close = difflib.get_close_matches(name, table, 1)
+        hint = f'; did you mean "{close[0]}"?' if close else ""
+        raise RegistryError(f'there is no {kind} "{name}"; there is {", ".join(table)}{hint}')
+    return table[name]
+
+
+def get(kind: Kind, name: str) -> Callable[..., Any]:
+    """The function behind ``name``, its module imported now. RegistryError if it is not there or cannot be imported."""
+    where = target(kind, name)
+    module, _, attribute = where.partition(":")
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        wants = ' (is it installed? pip install "safeflux[release]")' if isinstance(error, ImportError) else ""
+        raise RegistryError(f'{kind} "{name}" cannot be loaded from {where}: {error}{wants}') from error
+    if not callable(found):
+        raise RegistryError(f'{kind} "{name}": {where} is not a function but {type(found).__name__}')
+    return found  # type: ignore[no-any-return]
+
+
+@cache
+def _table(kind: Kind) -> dict[str, str]:
+    """A third party cannot take a built-in name: what a policy means must not depend on what else is installed."""
+    if kind not in BUILT_IN:
+        raise RegistryError(f'"{kind}" is not a kind of plug-in; there is {", ".join(BUILT_IN)}')
+    table = dict(BUILT_IN[kind])
+    for point in sorted(entry_points(group=f"safeflux.{kind}s"), key=lambda p: (p.name, p.value)):
+        if point.name in table:
+            raise RegistryError(f'{kind} "{point.name}" is registered twice: as {table[point.name]} and as {point.value}')
+        table[point.name] = point.value
+    return table
