@@ -1,0 +1,79 @@
+"""What is shown of a long stage, on a terminal and off it. Time is given by the test."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from safeflux_cli.progress import Progress, duration
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def shown(steps: list[tuple[float, str, int, int]], *, terminal: bool) -> str:
+    """What a stream holds after ``steps``: seconds to wait, what, done, total."""
+    clock, stream = Clock(), io.StringIO()
+    with Progress(stream, terminal=terminal, clock=clock) as progress:
+        for wait, what, done, total in steps:
+            clock.now += wait
+            progress(what, done, total)
+    return stream.getvalue()
+
+
+def test_plain_lines_come_at_tenths_only() -> None:
+    lines = shown([(0.01, "mask", i, 200) for i in range(201)], terminal=False).splitlines()
+    assert len(lines) == 11
+    assert lines[0] == "mask:   0% (0/200)"
+    assert lines[5].startswith("mask:  50% (100/200)")
+    assert lines[-1].startswith("mask: 100% (200/200)")
+    assert "\r" not in "".join(lines)
+
+
+def test_plain_line_comes_after_a_while_even_without_a_further_tenth() -> None:
+    lines = shown([(0, "search", 0, 1000), (10, "search", 1, 1000), (25, "search", 2, 1000)], terminal=False).splitlines()
+    assert [line.split("(")[1].split(")")[0] for line in lines] == ["0/1000", "2/1000"]
+
+
+def test_time_left_comes_from_what_this_run_did() -> None:
+    begun = shown([(0, "mask", 0, 100), *((2.0, "mask", i, 100) for i in range(1, 51))], terminal=False).splitlines()[-1]
+    assert begun == "mask:  50% (50/100), 1:40 min left"
+    resumed = shown([(0, "mask", 60, 100), *((2.0, "mask", i, 100) for i in range(61, 81))], terminal=False).splitlines()[-1]
+    assert resumed.startswith("mask:  80% (80/100), ")
+    assert 36 <= _seconds(resumed) <= 44  # not a quarter of the time that 80 steps would have taken
+
+
+def test_terminal_draws_one_line_over_itself_and_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    text = shown([(0.5, "mask", i, 4) for i in range(5)] + [(0.5, "bake", 1, 2)], terminal=True)
+    first, second, end = text.split("\n")
+    assert first.count("\r") == 5
+    assert first.split("\r")[3].startswith("mask                           [############------------]  50% 2/4")
+    assert "100% 4/4, 2 s" in first
+    assert second.startswith("\rbake")
+    assert end == ""  # an interrupted bar is ended too
+    assert max(len(line) for line in text.replace("\n", "\r").split("\r")) == 99
+
+
+def test_terminal_is_not_flooded_but_the_end_is_shown() -> None:
+    text = shown([(0.001, "mask", i, 500) for i in range(501)], terminal=True)
+    assert text.count("\r") <= 8
+    assert "500/500" in text
+
+
+def test_nothing_to_do_is_all_done() -> None:
+    assert shown([(0, "filter", 0, 0)], terminal=False) == "filter: 100% (0/0)\n"
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0.4, "0 s"), (59.4, "59 s"), (59.6, "1:00 min"), (125, "2:05 min"), (4800, "1:20 h")])
+def test_duration(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+
+
+def _seconds(line: str) -> int:
+    return int(line.split(", ")[1].split(" s left")[0])
