@@ -1,0 +1,149 @@
+"""Signed statements about a release: how it was made, how it was tested, or anything else with a predicate type.
+
+``claims.jsonl`` holds one DSSE bundle per line, each an in-toto statement whose subject is the release by the same two
+digests as its manifest's. The manifest in turn lists the SHA-256 of the payload of each required claim, so none can be
+stripped or swapped; as it lists no digest of ``claims.jsonl`` itself, there is no circle, and more claims can be added later.
+Every line must be signed by a key the user gave: a claim that nobody vouches for is an unsigned addition like any other.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+from safeflux_signing import dsse, keys, manifest, names
+from safeflux_signing.errors import Finding, SigningError, found, refusal
+from safeflux_signing.strictjson import Json
+
+PROVENANCE = "https://slsa.dev/provenance/v1"
+TEST_RESULT = "https://in-toto.io/attestation/test-result/v0.1"
+
+FILE = names.CLAIMS
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A verified claim: who signed it (``key_id``), and whether the publisher's signature requires it."""
+
+    predicate_type: str
+    predicate: Json
+    payload_sha256: str
+    key_id: str
+    required: bool
+
+
+def resource(uri: str, digests: Mapping[str, str], name: str | None = None) -> dict[str, object]:
+    """An in-toto resource descriptor: something that has a URI and digests in hex by algorithm."""
+    return {"uri": uri, "digest": dict(digests), **({"name": name} if name else {})}
+
+
+def provenance(
+    *,
+    build_type: str,
+    builder: str,
+    parameters: Mapping[str, object],
+    internal: Mapping[str, object] | None = None,
+    dependencies: Sequence[Mapping[str, object]] = (),
+    versions: Mapping[str, str] | None = None,
+    started: datetime | None = None,
+    finished: datetime | None = None,
+) -> tuple[str, dict[str, object]]:
+    """A SLSA provenance v1 claim (predicate type, predicate): from what, by what and with which settings a release was made.
+
+    ``build_type`` and ``builder`` are URIs; ``parameters`` what the publisher chose, ``internal`` what the tool set (seeds);
+    ``dependencies`` what went in, as ``resource``s; ``versions`` of the tools. It states facts and claims no SLSA level.
+    """
+    definition: dict[str, object] = {"buildType": build_type, "externalParameters": dict(parameters)}
+    if internal:
+        definition["internalParameters"] = dict(internal)
+    if dependencies:
+        definition["resolvedDependencies"] = [dict(dependency) for dependency in dependencies]
+    times = {"startedOn": started, "finishedOn": finished}
+    metadata = {key: time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ") for key, time in times.items() if time}
+    made_by: dict[str, object] = {"id": builder, **({"version": dict(versions)} if versions else {})}
+    details: dict[str, object] = {"builder": made_by, **({"metadata": metadata} if metadata else {})}
+    return PROVENANCE, {"buildDefinition": definition, "runDetails": details}
+
+
+def outcome(
+    *,
+    configuration: Sequence[Mapping[str, object]],
+    passed: Iterable[str] = (),
+    warned: Iterable[str] = (),
+    failed: Iterable[str] = (),
+    url: str | None = None,
+) -> tuple[str, dict[str, object]]:
+    """An in-toto test-result v0.1 claim (predicate type, predicate); its result follows from the tests.
+
+    ``configuration``: what fixed the tests, as ``resource``s (a policy file and its digest). No test at all counts as failed.
+    """
+    passes, warnings, failures = list(passed), list(warned), list(failed)
+    result = "FAILED" if failures or not (passes or warnings) else "WARNED" if warnings else "PASSED"
+    tests = {"passedTests": passes, "warnedTests": warnings, "failedTests": failures}
+    about = {"configuration": [dict(item) for item in configuration], **({"url": url} if url else {})}
+    return TEST_RESULT, {"result": result, **about, **tests}
+
+
+def seal(
+    claims: Iterable[tuple[str, object]], subject: str, digests: Mapping[str, str], key: keys.PrivateKey
+) -> tuple[bytes, tuple[manifest.RequiredClaim, ...]]:
+    """The content of ``claims.jsonl`` for (predicate type, predicate) pairs, and what the manifest has to require.
+
+    Raises InputError (release-field) for a manifest posing as a claim, for the same claim twice and for what is not JSON.
+    """
+    lines, required = [], []
+    for predicate_type, predicate in claims:
+        try:
+            payload = manifest.statement(subject, digests, predicate_type, predicate)
+            manifest.read_statement(payload, FILE)
+        except (TypeError, ValueError, SigningError) as error:
+            raise refusal("release-field", FILE, f"the claim {predicate_type!r} cannot be written: {error}") from error
+        claim = manifest.RequiredClaim(predicate_type, hashlib.sha256(payload).hexdigest())
+        if predicate_type in (manifest.PREDICATE_TYPE, manifest.OUTDATED_TYPE) or claim in required:
+            raise refusal("release-field", FILE, f"the claim {predicate_type!r} is given twice, or is no claim but a manifest")
+        lines.append(dsse.dumps(dsse.seal(payload, key)) + b"\n")
+        required.append(claim)
+    return b"".join(lines), tuple(required)
+
+
+def check(data: bytes | None, signed: manifest.Manifest, public_keys: Sequence[keys.PublicKey]) -> tuple[tuple[Claim, ...], list[Finding]]:
+    """The claims in ``data`` (the content of ``claims.jsonl``, None if there is none), and everything that is wrong with them."""
+    findings: list[Finding] = []
+    claims: list[Claim] = []
+    missing = list(signed.release.required) if signed.release else []
+    lines = (data or b"").split(b"\n")
+    if data is not None and (lines.pop() or not lines):
+        findings.append(found("json-not-canonical", FILE, "the file is empty, or its last line is cut short"))
+    for number, line in enumerate(lines, 1):
+        try:
+            claim = _claim(line, signed, public_keys)
+        except SigningError as error:
+            findings += [replace(finding, what=f"line {number}: {finding.what}") for finding in error.findings]
+            continue
+        if claim.payload_sha256 in {other.payload_sha256 for other in claims}:
+            findings.append(found("claim-repeated", FILE, f"line {number}: the same claim again", actual=claim.payload_sha256))
+        claims.append(claim)
+    have = {(claim.predicate_type, claim.payload_sha256) for claim in claims}
+    for required in missing:
+        if (required.predicate_type, required.payload_sha256) not in have:
+            what = f"the required claim {required.predicate_type} is missing or was exchanged"
+            findings.append(found("claim-missing", FILE, what, expected=required.payload_sha256))
+    return tuple(claims), findings
+
+
+def _claim(line: bytes, signed: manifest.Manifest, public_keys: Sequence[keys.PublicKey]) -> Claim:
+    """One verified line. Raises the VerificationError of what is wrong with it."""
+    bundle = dsse.loads(line, FILE)
+    if dsse.dumps(bundle) != line:
+        raise refusal("json-not-canonical", FILE, "the claim is not written the one way claims are written")
+    key = dsse.signer(bundle, public_keys, FILE, "the claim")
+    subject, predicate_type, predicate = manifest.read_statement(bundle.payload, FILE)
+    if predicate_type in (manifest.PREDICATE_TYPE, manifest.OUTDATED_TYPE):
+        raise refusal("predicate-type", FILE, "a manifest where a claim is wanted", actual=predicate_type)
+    true = manifest.subject_digests(signed.entries)
+    manifest.check_digests(subject["digest"], true, {"sha256", "dirHash1"}, "claim-subject", FILE, "the claim is about other files: it")
+    payload = hashlib.sha256(bundle.payload).hexdigest()
+    required = signed.release is not None and manifest.RequiredClaim(predicate_type, payload) in signed.release.required
+    return Claim(predicate_type, predicate, payload, keys.key_id(key), required)

@@ -1,0 +1,91 @@
+"""Every reason for which a key, a directory or a signature is refused.
+
+One table: the code that machines read, the class of error (and so the exit code), and what a person can do about it.
+Codes are stable; a new one is one line here and one test.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+Kind = Literal["input", "unsafe", "tampered", "signature", "untrusted", "claim"]
+
+EXIT_CODES: dict[Kind, int] = {"input": 2, "unsafe": 16, "tampered": 10, "signature": 11, "untrusted": 12, "claim": 14}
+"""Exit code of each kind. When several kinds are found at once, the first of them in this order is raised."""
+
+AGAIN = "Get the release again from its publisher; do not load it."
+BLAME = "Whoever signed this made something this verifier does not accept; ask the publisher for a release in the current format."
+MOVE = "A release holds plain files under portable names: remove or rename it if the release is yours, else get the release again."
+NEWER = "Use a newer version of this tool, or ask the publisher which one."
+
+
+class Reason(NamedTuple):
+    kind: Kind
+    remedy: str
+
+
+REASONS: dict[str, Reason] = {
+    # what was handed in
+    "key-exists": Reason("input", "Choose another path; existing keys are never overwritten."),
+    "key-unreadable": Reason("input", "Give the path of a PEM file with one key."),
+    "key-unwritable": Reason("input", "Choose a path in a directory that exists and can be written."),
+    "key-type": Reason(
+        "input", "Use an elliptic-curve key on P-256, P-384 or P-521 (`openssl pkey -in FILE -noout -text` shows what it is)."
+    ),
+    "key-private": Reason("input", "Give the public key (the .pub file beside it); the private one stays with the publisher."),
+    "passphrase-needed": Reason("input", "Give the passphrase of this key."),
+    "passphrase-wrong": Reason("input", "Give the passphrase with which this key was made."),
+    "passphrase-empty": Reason("input", "Give a passphrase of at least one character, or ask for an unencrypted key explicitly."),
+    "release-field": Reason("input", "Correct the value; see the documentation of sign()."),
+    "directory-unreadable": Reason("input", "Give a directory that can be read."),
+    "directory-unwritable": Reason("input", "Make the directory writable for whoever signs it."),
+    # names and kinds of files
+    "name-unsafe": Reason("unsafe", MOVE),
+    "name-collision": Reason("unsafe", "Rename one of the two: some file systems cannot tell them apart."),
+    "name-reserved": Reason("unsafe", "This name is reserved for signatures; remove or rename it."),
+    "symlink": Reason("unsafe", "Replace the link by the file it points to."),
+    "special-file": Reason("unsafe", MOVE),
+    "empty-directory": Reason("unsafe", "Remove the directory: a signature covers files, so it cannot speak for an empty directory."),
+    "too-deep": Reason("unsafe", MOVE),
+    "unreadable": Reason("unsafe", "Make it readable, and make sure that nothing writes to it meanwhile."),
+    "no-files": Reason("unsafe", "There is nothing to sign; give the directory that holds the model."),
+    "too-large": Reason("unsafe", AGAIN),
+    # JSON
+    "json-invalid": Reason("unsafe", AGAIN),
+    "json-duplicate-key": Reason("unsafe", AGAIN),
+    "json-too-deep": Reason("unsafe", AGAIN),
+    "json-not-canonical": Reason("unsafe", AGAIN),
+    # envelope
+    "bundle-shape": Reason("unsafe", AGAIN),
+    "bundle-version": Reason("unsafe", BLAME),
+    "signing-method": Reason("unsafe", "Only signatures with a key are checked here; certificates and Sigstore identities are not."),
+    "signature-count": Reason("unsafe", AGAIN),
+    "signature-keyid": Reason("unsafe", AGAIN),
+    "payload-type": Reason("unsafe", AGAIN),
+    # manifest
+    "statement-shape": Reason("unsafe", BLAME),
+    "predicate-type": Reason("unsafe", BLAME),
+    "predicate-outdated": Reason("unsafe", BLAME),
+    "manifest-method": Reason("unsafe", BLAME),
+    "manifest-hash": Reason("unsafe", BLAME),
+    "manifest-symlinks": Reason("unsafe", BLAME),
+    "manifest-empty": Reason("unsafe", BLAME),
+    "manifest-order": Reason("unsafe", BLAME),
+    "manifest-repeats": Reason("unsafe", BLAME),
+    "manifest-digest": Reason("unsafe", BLAME),
+    "release-format": Reason("unsafe", NEWER),
+    # files against the manifest
+    "file-changed": Reason("tampered", AGAIN),
+    "file-added": Reason("tampered", "Remove it, or get the release again: the publisher did not sign it."),
+    "file-removed": Reason("tampered", AGAIN),
+    # signatures and keys
+    "signature-missing": Reason("signature", "Get the release again with its model.sig; without one nobody stands behind it."),
+    "signature-invalid": Reason("signature", AGAIN),
+    "signature-hint": Reason("signature", AGAIN),
+    "no-key": Reason("untrusted", "Give the publisher's public key, had from the publisher and not from the release: --key PUB.pem"),
+    "key-unknown": Reason("untrusted", "Give the public key of whoever signed this, if you trust them: --key PUB.pem (may be repeated)."),
+    # claims
+    "claim-missing": Reason("claim", "Get the release again with its claims.jsonl complete."),
+    "claim-subject": Reason("claim", AGAIN),
+    "claim-repeated": Reason("claim", AGAIN),
+}

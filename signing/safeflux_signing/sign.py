@@ -1,0 +1,72 @@
+"""Sign a release directory."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from safeflux_signing import claims as claim_file
+from safeflux_signing import dsse, keys, manifest, names, tree
+from safeflux_signing.errors import gravest, refusal
+
+logger = logging.getLogger(__name__)
+
+GIT = (".git", ".gitattributes", ".github", ".gitignore")
+
+
+def sign(
+    directory: Path,
+    key: keys.PrivateKey,
+    *,
+    release_id: str,
+    sequence: int,
+    claims: Sequence[tuple[str, object]] = (),
+    created: datetime | None = None,
+    progress: tree.Progress | None = None,
+) -> Path:
+    """Sign every file below ``directory``; returns the path of the signature, ``directory/model.sig``.
+
+    ``claims`` are (predicate type, predicate) pairs, written to ``claims.jsonl`` and required by the signature.
+    ``sequence`` must grow with each release of the same model; ``created`` is now unless given, kept to the second. The
+    same files, key and values give the same bytes. An older signature and older claims are replaced, the signature last:
+    killed in between, it leaves a directory that does not verify.
+
+    Raises UnsafeReleaseError with everything in the directory that cannot be signed (links, empty directories, names that
+    are not portable...), and InputError for values that cannot stand in a signature or a
+    directory that cannot be written.
+    """
+    moment = (created or datetime.now(UTC)).astimezone(UTC).replace(microsecond=0)
+    name = directory.resolve().name or "model"
+    with tree.opened(directory) as root:
+        tree.remove(root, (tree.partial_name(side) for side in names.SIDE_FILES))
+        entries = _entries(root, progress)
+        digests = manifest.subject_digests(entries)
+        lines, required = claim_file.seal(claims, name, digests, key)
+        try:
+            release = manifest.checked(manifest.Release(release_id, sequence, moment, required))
+        except (TypeError, ValueError) as error:
+            raise refusal("release-field", names.SIGNATURE, str(error)) from error
+        payload = manifest.dumps(name, entries, release)
+        if lines:
+            tree.fresh(root, names.CLAIMS, lines)
+        else:
+            tree.remove(root, [names.CLAIMS])
+        tree.fresh(root, names.SIGNATURE, dsse.dumps(dsse.seal(payload, key)) + b"\n")
+    logger.info("signed %d files as %s with key %s", len(entries), release_id, keys.key_id(key.public_key()))
+    return directory / names.SIGNATURE
+
+
+def _entries(root: int, progress: tree.Progress | None) -> tuple[manifest.Entry, ...]:
+    scan = tree.scan(root)
+    if scan.findings:
+        raise gravest(scan.findings)
+    if not scan.sizes:
+        raise refusal("no-files", ".", "the directory holds no files")
+    digests, findings = tree.digests(root, scan.sizes, progress)
+    if findings:
+        raise gravest(findings)
+    if git := [name for name in digests if name.split("/")[0] in GIT]:
+        logger.warning("signing %s: other OMS verifiers skip git's files unless told otherwise (--no-ignore-git-paths)", ", ".join(git))
+    return tuple(manifest.Entry(name, digests[name]) for name in sorted(digests))

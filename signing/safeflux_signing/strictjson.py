@@ -1,0 +1,86 @@
+"""JSON that means one thing to every reader.
+
+Two parsers that disagree about a document let an attacker show one thing to the verifier and another to the user. So
+duplicate keys, NaN, lone surrogates, a byte order mark and anything that is not UTF-8 are refused, and so are documents
+deeper than any honest one.
+"""
+
+from __future__ import annotations
+
+import json
+
+from safeflux_signing.errors import refusal
+
+MAX_DEPTH = 64
+
+Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
+
+
+class _DuplicateKeyError(ValueError):
+    pass
+
+
+def loads(data: bytes, file: str) -> Json:
+    """The value of the JSON document ``data``; ``file`` is named in errors.
+
+    Raises UnsafeReleaseError: json-invalid, json-duplicate-key, json-too-deep.
+    """
+    try:
+        value: Json = json.loads(data.decode("utf-8"), object_pairs_hook=_object, parse_constant=_constant)
+        _check(value, MAX_DEPTH)
+    except _DuplicateKeyError as error:
+        raise refusal("json-duplicate-key", file, f"the key {error} stands twice in one JSON object") from None
+    except RecursionError:
+        raise refusal("json-too-deep", file, f"JSON nested deeper than {MAX_DEPTH} levels") from None
+    except ValueError as error:
+        raise refusal("json-invalid", file, f"not valid JSON: {error}") from None
+    return value
+
+
+def dumps(value: object) -> bytes:
+    """The one way this package writes JSON: UTF-8, sorted keys, no spaces. The same value gives the same bytes."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode("utf-8")
+
+
+def fields(value: Json, what: str, file: str, code: str, required: set[str], optional: set[str]) -> dict[str, Json]:
+    """``value`` as an object that has all ``required`` fields and no others but ``optional`` ones; ``what`` names it in a sentence.
+
+    Raises the error of reason ``code``.
+    """
+    if not isinstance(value, dict):
+        raise refusal(code, file, f"{what} is not a JSON object")
+    if missing := sorted(required - value.keys()):
+        raise refusal(code, file, f"{what} lacks {', '.join(missing)}")
+    if unknown := sorted(value.keys() - required - optional):
+        raise refusal(code, file, f"{what} has fields that this verifier does not know", actual=", ".join(unknown))
+    return value
+
+
+def _object(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
+    value: dict[str, Json] = {}
+    for key, item in pairs:
+        if key in value:
+            raise _DuplicateKeyError(repr(key))
+        value[key] = item
+    return value
+
+
+def _constant(name: str) -> Json:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _check(value: Json, depth: int) -> None:
+    """Depth, numbers too large for a float, and strings that no UTF-8 can hold (they would crash whoever writes them out)."""
+    if depth < 0:
+        raise RecursionError
+    if isinstance(value, str):
+        value.encode("utf-8")
+    elif isinstance(value, float) and value in (float("inf"), float("-inf")):
+        raise ValueError("a number is out of range")
+    elif isinstance(value, list):
+        for item in value:
+            _check(item, depth - 1)
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            key.encode("utf-8")
+            _check(item, depth - 1)

@@ -1,0 +1,239 @@
+"""The closed world on disk: every file below a directory, opened without following links, hashed through what was opened.
+
+All paths are opened part by part from one open root (openat with O_NOFOLLOW), so nobody can swap a directory for a link
+between the look and the read; this needs a POSIX system. Files with several hard links pass: a copy on the same disk is a
+legitimate way to make a release, and the bytes are hashed all the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from safeflux_signing import names
+from safeflux_signing.errors import Finding, found, refusal
+
+CHUNK = 1 << 20
+NOT_A_FILE = "not a regular file"
+MAX_DEPTH = names.MAX_PARTS
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # NONBLOCK: never hang on a pipe put in a file's place
+
+Progress = Callable[[int, int], None]
+"""Called with (bytes hashed so far, bytes in all), from worker threads but never from two at once."""
+
+
+@dataclass(frozen=True)
+class Scan:
+    """What lies below a directory: ``sizes`` in bytes by name, side files left out; ``findings`` for what may not be there."""
+
+    sizes: Mapping[str, int]
+    findings: tuple[Finding, ...]
+
+
+@contextmanager
+def opened(directory: Path) -> Iterator[int]:
+    """A descriptor of ``directory``, which itself may be a link: that is the caller's own choice. Raises InputError."""
+    try:
+        root = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise refusal("directory-unreadable", str(directory), f"cannot open the directory: {error.strerror}") from error
+    try:
+        yield root
+    finally:
+        os.close(root)
+
+
+def scan(root: int) -> Scan:
+    """Walk everything below the open directory ``root``. Never raises for what it meets: that is in the findings."""
+    sizes: dict[str, int] = {}
+    findings: list[Finding] = []
+    waiting = [""]
+    while waiting:
+        folder = waiting.pop()
+        if folder.count("/") >= MAX_DEPTH:
+            findings.append(found("too-deep", folder, f"directories nested deeper than {MAX_DEPTH}"))
+            continue
+        try:
+            entries = _entries(root, folder)
+        except OSError as error:
+            findings.append(found("unreadable", folder or ".", f"cannot read the directory: {error.strerror}"))
+            continue
+        if not entries and folder:
+            findings.append(found("empty-directory", folder, "an empty directory"))
+        for name, status in entries:
+            path = f"{folder}/{name}" if folder else name
+            if stat.S_ISDIR(status.st_mode) and not names.reserved(path):
+                waiting.append(path)
+            elif not (finding := _complaint(path, status)):
+                sizes[path] = status.st_size
+            else:
+                findings.append(finding)
+    pairs = names.collisions(sizes)
+    findings += [found("name-collision", b, "a name that some file systems take for another", expected=a, actual=b) for a, b in pairs]
+    sizes = {path: sizes[path] for path in sorted(sizes) if path not in names.SIDE_FILES}
+    return Scan(sizes, tuple(sorted(findings, key=lambda finding: finding.file)))
+
+
+def digests(root: int, sizes: Mapping[str, int], progress: Progress | None = None) -> tuple[dict[str, str], list[Finding]]:
+    """SHA-256, in hex, of each file named in ``sizes``; files hashed side by side (hashlib lets go of the interpreter lock).
+
+    Returns the digests by name, and findings for what could not be read or changed under the hand.
+    """
+    total, done, lock, stop = sum(sizes.values()), 0, threading.Lock(), threading.Event()
+
+    def advance(count: int) -> None:
+        nonlocal done
+        with lock:
+            done += count
+            if progress:
+                progress(done, total)
+
+    def one(name: str) -> str | Finding:
+        try:
+            return _digest(root, name, sizes[name], advance, stop)
+        except OSError as error:
+            return found("unreadable", name, f"cannot read the file: {error.strerror or error}")
+
+    # The largest first: a big file started last would run alone.
+    order = sorted(sizes, key=lambda name: -sizes[name])
+    with ThreadPoolExecutor(max(1, min(len(order), os.cpu_count() or 1))) as pool:
+        try:
+            results = dict(zip(order, pool.map(one, order), strict=True))
+        except BaseException:
+            stop.set()
+            pool.shutdown(cancel_futures=True)
+            raise
+    good = {name: results[name] for name in sizes}
+    return (
+        {name: digest for name, digest in good.items() if isinstance(digest, str)},
+        [finding for finding in good.values() if isinstance(finding, Finding)],
+    )
+
+
+def read(root: int, name: str, limit: int) -> bytes | None:
+    """The content of a small file at the top of ``root``, or None if there is no such entry.
+
+    Raises UnsafeReleaseError: symlink, special-file, too-large, unreadable.
+    """
+    try:
+        file = os.open(name, _FILE, dir_fd=root)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        if _is_link(root, name):
+            raise refusal("symlink", name, "a symbolic link") from None
+        raise refusal("unreadable", name, f"cannot open the file: {error.strerror}") from error
+    try:
+        if not stat.S_ISREG(os.fstat(file).st_mode):
+            raise refusal("special-file", name, NOT_A_FILE)
+        with os.fdopen(file, "rb", closefd=False) as stream:
+            data = stream.read(limit + 1)
+    except OSError as error:
+        raise refusal("unreadable", name, f"cannot read the file: {error.strerror}") from error
+    finally:
+        os.close(file)
+    if len(data) > limit:
+        raise refusal("too-large", name, "larger than any honest file of this kind", expected=f"at most {limit} bytes")
+    return data
+
+
+@contextmanager
+def open_below(root: int, name: str, flags: int) -> Iterator[int]:
+    """A descriptor of the entry ``name`` ("a/b/c"), no part of which is a link. Raises OSError."""
+    *folders, last = name.split("/") if name else ["."]
+    at = os.dup(root)
+    try:
+        for folder in folders:
+            below = os.open(folder, _DIRECTORY, dir_fd=at)
+            os.close(at)
+            at = below
+        entry = os.open(last, flags, dir_fd=at)
+    finally:
+        os.close(at)
+    try:
+        yield entry
+    finally:
+        os.close(entry)
+
+
+def _entries(root: int, folder: str) -> list[tuple[str, os.stat_result]]:
+    with open_below(root, folder, _DIRECTORY) as at, os.scandir(at) as entries:
+        return sorted(((entry.name, entry.stat(follow_symlinks=False)) for entry in entries), key=lambda pair: pair[0])
+
+
+def _complaint(path: str, status: os.stat_result) -> Finding | None:
+    """What is wrong with an entry that is not a directory to be walked."""
+    if path.split("/", 1)[0] == names.RESERVED:
+        return found("name-reserved", path, "a reserved name")
+    if stat.S_ISLNK(status.st_mode):
+        return found("symlink", path, "a symbolic link")
+    if not stat.S_ISREG(status.st_mode):
+        return found("special-file", path, NOT_A_FILE)
+    if (why := names.complaint(path)) is not None:
+        return found("name-unsafe", path, why)
+    return None
+
+
+def _is_link(root: int, name: str) -> bool:
+    try:
+        return stat.S_ISLNK(os.stat(name, dir_fd=root, follow_symlinks=False).st_mode)
+    except OSError:
+        return False
+
+
+def _digest(root: int, name: str, size: int, advance: Callable[[int], None], stop: threading.Event) -> str:
+    digest, count, buffer = hashlib.sha256(), 0, bytearray(CHUNK)
+    view = memoryview(buffer)
+    with open_below(root, name, _FILE) as file:
+        if not stat.S_ISREG(os.fstat(file).st_mode):
+            raise OSError("no longer a regular file")
+        while (got := os.readv(file, [buffer])) and not stop.is_set():
+            digest.update(view[:got])
+            count += got
+            advance(got)
+    if count != size:
+        raise OSError(f"it changed while it was read ({size} bytes before, {count} after)")
+    return digest.hexdigest()
+
+
+def fresh(root: int, name: str, data: bytes) -> None:
+    """Write ``data`` as the top-level file ``name``, whole or not at all: a crash leaves the old file or the new one.
+
+    Raises InputError (directory-unwritable).
+    """
+    partial = partial_name(name)
+    try:
+        file = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644, dir_fd=root)
+        with os.fdopen(file, "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(file)
+        os.replace(partial, name, src_dir_fd=root, dst_dir_fd=root)
+        os.fsync(root)
+    except OSError as error:
+        raise refusal("directory-unwritable", name, f"cannot write the file: {error.strerror}") from error
+
+
+def remove(root: int, entries: Iterable[str]) -> None:
+    """Remove top-level files; those that are not there are no matter. Raises InputError (directory-unwritable)."""
+    for name in entries:
+        try:
+            os.unlink(name, dir_fd=root)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise refusal("directory-unwritable", name, f"cannot remove the file: {error.strerror}") from error
+
+
+def partial_name(name: str) -> str:
+    """Where ``fresh`` writes ``name`` before it is complete."""
+    return f".{name}.partial"

@@ -1,0 +1,98 @@
+"""Tell whether a directory is what its publisher signed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from safeflux_signing import claims as claim_file
+from safeflux_signing import dsse, keys, manifest, names, tree
+from safeflux_signing.claims import Claim
+from safeflux_signing.errors import Finding, SigningError, found, gravest, refusal
+
+MAX_SIGNATURE = 64 << 20
+MAX_CLAIMS = 64 << 20
+
+
+@dataclass(frozen=True)
+class Verified:
+    """A directory whose every byte is accounted for. There is no other way to get one than ``verify``.
+
+    ``key_id`` is the signer's. ``entries`` are all its files with their SHA-256, the side files aside. ``release`` is what
+    the publisher says of it, None if signed by a tool that says nothing; ``claims`` are all signed by given keys.
+    """
+
+    key_id: str
+    entries: tuple[manifest.Entry, ...]
+    release: manifest.Release | None
+    claims: tuple[Claim, ...]
+
+    @property
+    def digests(self) -> Mapping[str, str]:
+        """The digests of the release as a whole, by algorithm: "sha256" and "dirHash1"."""
+        return manifest.subject_digests(self.entries)
+
+
+def verify(directory: Path, public_keys: Sequence[keys.PublicKey], *, progress: tree.Progress | None = None) -> Verified:
+    """Check signature, files and claims of ``directory`` against keys the caller trusts; returns only if all is well.
+
+    Everything below the directory must be in the signed manifest, but for model.sig and claims.jsonl; these two are checked
+    down to how they are written, so in a release signed by this package no byte can differ. Never opens a socket, follows
+    a link or trusts a list of exceptions in the release.
+
+    Raises UntrustedKeyError, BadSignatureError, UnsafeReleaseError, TamperedError or ClaimError, see errors.py; from the
+    moment the signature is known to be good, one error lists everything that is wrong. InputError if the directory cannot
+    be opened.
+    """
+    if not public_keys:
+        raise refusal("no-key", names.SIGNATURE, "no key was given, so no signature can be trusted")
+    with tree.opened(directory) as root:
+        signed, key = _signature(root, public_keys)
+        scan = tree.scan(root)
+        listed = {entry.name: entry.sha256 for entry in signed.entries}
+        digests, unreadable = tree.digests(root, {name: size for name, size in scan.sizes.items() if name in listed}, progress)
+        findings = [*scan.findings, *unreadable, *_differences(listed, scan, digests)]
+        claims, wrong = _claims(root, signed, public_keys)
+    if findings or wrong:
+        raise gravest(dict.fromkeys([*findings, *wrong]))
+    return Verified(keys.key_id(key), signed.entries, signed.release, claims)
+
+
+def _signature(root: int, public_keys: Sequence[keys.PublicKey]) -> tuple[manifest.Manifest, keys.PublicKey]:
+    """The manifest under a good signature of a given key."""
+    file = names.SIGNATURE
+    data = tree.read(root, file, MAX_SIGNATURE)
+    if data is None:
+        raise refusal("signature-missing", file, "the directory has no signature")
+    bundle = dsse.loads(data, file)
+    key = dsse.signer(bundle, public_keys, file, "the manifest")
+    signed = manifest.loads(bundle.payload, file)
+    if signed.release and data != dsse.dumps(bundle) + b"\n":
+        raise refusal("json-not-canonical", file, "the signature is not written the one way this format is written")
+    return signed, key
+
+
+def _claims(root: int, signed: manifest.Manifest, public_keys: Sequence[keys.PublicKey]) -> tuple[tuple[Claim, ...], Sequence[Finding]]:
+    try:
+        data = tree.read(root, names.CLAIMS, MAX_CLAIMS)
+    except SigningError as error:
+        return (), error.findings
+    return claim_file.check(data, signed, public_keys)
+
+
+def _differences(listed: Mapping[str, str], scan: tree.Scan, digests: Mapping[str, str]) -> list[Finding]:
+    """All files that were changed, added or removed; those that could not be read are reported elsewhere."""
+    odd = {finding.file for finding in scan.findings}
+    changed = [
+        found("file-changed", name, "the content was changed", expected=listed[name], actual=digest)
+        for name, digest in digests.items()
+        if digest != listed[name]
+    ]
+    added = [found("file-added", name, "a file that was not signed") for name in scan.sizes if name not in listed]
+    removed = [
+        found("file-removed", name, "the file is missing", expected=listed[name])
+        for name in listed
+        if name not in scan.sizes and name not in odd
+    ]
+    return sorted(changed + added + removed, key=lambda finding: finding.file)
