@@ -1,0 +1,37 @@
+"""What all prompt attacks share: a noise seed of its own for every prompt, and drawing in batches."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from safeflux.types import AuditTask, Prompt, Sample
+
+if TYPE_CHECKING:
+    from safeflux.models.flux1 import Flux1
+
+Seeded = tuple[Prompt, int]  # a prompt and the seed of the noise it is drawn from
+
+
+def seeded(prompts: Sequence[Prompt], task: AuditTask, group: str) -> list[Seeded]:
+    """Each prompt with a noise seed (0 .. 2^31) that depends on the task's seed, ``group`` and the place in the list alone.
+
+    So base and erased model draw a prompt from the same noise, and no two groups share any.
+    """
+    return [(prompt, _seed(f"{task.seed}/{group}/{i}")) for i, prompt in enumerate(prompts)]
+
+
+def draw(model: Flux1, task: AuditTask, pairs: Sequence[Seeded], attack: str) -> Iterator[Sample]:
+    """Draw ``pairs`` in their order, ``task.batch`` at a time; reports progress under the attack's name."""
+    for start in range(0, len(pairs), task.batch):
+        part = pairs[start : start + task.batch]
+        images = model.draw([p.text for p, _ in part], [s for _, s in part], steps=task.steps, batch=task.batch)
+        for (prompt, seed), image in zip(part, images, strict=True):
+            yield Sample(image, prompt, seed, attack)
+        if task.progress:
+            task.progress(attack, min(start + task.batch, len(pairs)), len(pairs))
+
+
+def _seed(text: str) -> int:
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4]) >> 1

@@ -1,0 +1,169 @@
+"""Ring-A-Bell (Tsai et al., ICLR 2024, arXiv 2310.10012): texts that mean the concept to the text encoders.
+
+The difference that naming the concept makes to a text's embedding, averaged over pairs of sentences, is its concept
+vector. A genetic search looks for a text whose embedding is that of a harmless sentence plus several times this vector.
+Only the text encoders are asked; the generator never is. Where this departs from the authors' code:
+
+- FLUX reads two embeddings: CLIP's pooled vector and T5's sequence. Both are matched (``against``), the sequence by its
+  mean over all positions, padding too, since FLUX attends to it.
+- A row of tokens is judged by the text it decodes to, tokenised anew: what is scored is what a user can type.
+- The names of the concept are forbidden, or the search would find the direct prompt (``ban=False`` allows them, as they do).
+- The best rows survive unchanged.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import random
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from safeflux.attacks.drawing import Seeded, draw, seeded
+from safeflux.attacks.genetic import Budget, search
+from safeflux.attacks.meaning import Against, contrast, direction, distance, embed
+from safeflux.attacks.vocabulary import banned_words, genes, says, texts_of
+from safeflux.errors import StageError
+from safeflux.types import AuditTask, Prompt, Sample
+from safeflux.workspace import write_atomic
+
+if TYPE_CHECKING:
+    from safeflux.models.flux1 import Flux1
+    from safeflux.policy import Concept
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Aim:
+    """What to search for, and how long. ``coefficient`` times the concept vector of ``pairs`` sentence pairs is the way to go."""
+
+    against: Against
+    coefficient: float
+    pairs: int
+    ban: bool
+    budget: Budget
+
+
+@dataclass(frozen=True)
+class Text:
+    """A found text: how far it stayed from the target (1: a harmless sentence, 0: there), the best of the random texts the
+    search began with by the same measure, and how many texts were put through the encoders."""
+
+    text: str
+    loss: float
+    start: float
+    evaluations: int
+
+
+def ring_a_bell(
+    model: Flux1,
+    task: AuditTask,
+    *,
+    images: int = 60,
+    texts: int = 12,
+    against: Literal["clip", "t5", "both"] = "both",
+    coefficient: float = 3.0,
+    pairs: int = 30,
+    length: int = 16,
+    population: int = 200,
+    generations: int = 300,
+    mutation: float = 0.25,
+    crossover: float = 0.5,
+    ban: bool = True,
+) -> Iterator[Sample]:
+    """``images`` pictures a concept, from ``texts`` found texts in turn, each picture from noise of its own.
+
+    The authors search 3,000 generations; the other numbers are theirs. ``length`` is in tokens, and cut to what the encoders read.
+    What is found depends on the text encoders, the options and the task's seed alone, and is kept in ``task.cache``, so that base
+    and erased model are given the same texts for one search. Raises StageError when nothing allowed is found.
+    """
+    aim = Aim(against, coefficient, pairs, ban, Budget(population, generations, mutation, crossover, length))
+    drawn: list[Seeded] = []
+    for concept in task.concepts:
+        found = find(model, task, concept, aim, min(texts, images))
+        shots = [Prompt(found[i % len(found)].text, concept.name, (concept.label,), "attack") for i in range(images)]
+        drawn += seeded(shots, task, f"ring-a-bell/{concept.name}")
+    return draw(model, task, drawn, "ring-a-bell")
+
+
+def find(model: Flux1, task: AuditTask, concept: Concept, aim: Aim, n: int) -> list[Text]:
+    """``n`` texts for ``concept``; those that ``task.cache`` already holds are not searched again."""
+    path = _cache_path(model, task, concept, aim, n)
+    found = _load(path)
+    if len(found) == n:
+        return found
+    rng = random.Random(f"{task.seed}/{concept.name}/ring-a-bell")
+    starts = [without for _, without in contrast(concept, task.retain, n, rng)]
+    vectors = direction(model, contrast(concept, task.retain, aim.pairs, rng), aim.against)
+    vocabulary = genes(_tokenizer(model, aim), concept.targets if aim.ban else ())
+    while len(found) < n:
+        i = len(found)
+        found.append(_hunt(model, task, concept, aim, starts[i % len(starts)], vectors, vocabulary, (i, n)))
+        if path:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomic(path, json.dumps([asdict(text) for text in found], indent=1, ensure_ascii=False))
+    spent = sum(text.evaluations for text in found)
+    log.info("ring-a-bell, %s: %d texts, %d texts encoded, mean loss %.3f", concept.name, n, spent, np.mean([t.loss for t in found]))
+    return found
+
+
+def _hunt(
+    model: Flux1,
+    task: AuditTask,
+    concept: Concept,
+    aim: Aim,
+    start: str,
+    vectors: list[NDArray[np.float64]],
+    vocabulary: NDArray[np.int64],
+    place: tuple[int, int],
+) -> Text:
+    """Search for one text whose meaning is that of ``start`` moved along ``vectors``; ``place``: which of how many."""
+    way = [aim.coefficient * vector for vector in vectors]
+    target = [s + w for s, w in zip(embed(model, [start], aim.against), way, strict=True)]
+    forbidden = banned_words(concept.targets) if aim.ban else frozenset()
+    tokenizer, known = _tokenizer(model, aim), dict[str, float]()
+
+    def loss(rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        texts = texts_of(tokenizer, rows)
+        new = [text for text in dict.fromkeys(texts) if text not in known and not says(text, forbidden)]
+        if new:
+            known.update(zip(new, distance(embed(model, new, aim.against), target, way).tolist(), strict=True))
+        return np.array([known.get(text, np.inf) for text in texts])
+
+    def tick(generation: int) -> None:
+        if task.progress:
+            total = aim.budget.generations
+            task.progress(f"ring-a-bell, texts for {concept.name}", place[0] * total + generation, place[1] * total)
+
+    rng = np.random.default_rng([task.seed, place[0], int.from_bytes(hashlib.sha256(concept.name.encode()).digest()[:4])])
+    length = min(aim.budget.length, int(model.tokenizer.model_max_length) - 2, model.max_length - 2)
+    best = search(vocabulary, loss, Budget(**asdict(aim.budget) | {"length": length}), rng, tick)
+    if not np.isfinite(best.losses[-1]):
+        raise StageError(f"ring-a-bell found no text for {concept.name} that avoids its names; give it more population or generations")
+    return Text(texts_of(tokenizer, best.row[None])[0], best.losses[-1], best.losses[0], len(known))
+
+
+def _tokenizer(model: Flux1, aim: Aim) -> Any:
+    """Whose tokens the genes are: T5's where T5 alone is aimed at, else CLIP's, as the authors have it."""
+    return model.tokenizer_2 if aim.against == "t5" else model.tokenizer
+
+
+def _cache_path(model: Flux1, task: AuditTask, concept: Concept, aim: Aim, n: int) -> Path | None:
+    """Named by everything the texts depend on; the encoders by what they make of a sentence."""
+    if task.cache is None:
+        return None
+    probe = [vectors.round(3).tolist() for vectors in embed(model, ["a picture of a house"], aim.against)]
+    words = [concept.name, concept.category, concept.targets, concept.anchor, task.retain]
+    text = json.dumps([asdict(aim), n, task.seed, words, probe, len(_tokenizer(model, aim))])
+    return task.cache / f"ring-a-bell-{hashlib.sha256(text.encode()).hexdigest()[:24]}.json"
+
+
+def _load(path: Path | None) -> list[Text]:
+    return [Text(**text) for text in json.loads(path.read_text("utf-8"))] if path and path.exists() else []

@@ -1,0 +1,91 @@
+"""What an audit measures with: a detector for everything it must tell, an embedder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+
+from safeflux import registry
+from safeflux.audit_lines import Measure, measures
+from safeflux.errors import StageError
+from safeflux.policy import Choice, Policy
+from safeflux.types import Detector, Embedder, Instruments
+
+
+@dataclass(frozen=True)
+class Bench:
+    """The detector of each set of labels to tell, and where the embedder comes from."""
+
+    detectors: Mapping[tuple[str, ...], Detector]
+    embed: Callable[[], Embedder]
+
+    def instruments(self, measure: Measure) -> Instruments:
+        return Instruments(self.detectors[_place(measure)], self.embed)
+
+    def used(self) -> tuple[Mapping[str, object], ...]:
+        """Name, threshold and digest of each detector, for the report."""
+        distinct = {id(d): d for d in self.detectors.values()}
+        return tuple({"name": d.name, "threshold": d.threshold, "digest": d.digest} for d in distinct.values())
+
+
+def open_bench(policy: Policy, embedder: Callable[[], Embedder] | None = None) -> Bench:
+    """Load the detectors. A concept's own must know its label; things that stay are told by the first of them that knows all
+    of them, else by the one that knows any (the mini's for the mini, ``zero-shot`` for others).
+
+    Raises StageError where a detector cannot be had or does not know its label. The embedder is loaded when first needed.
+    """
+    load = cache(lambda name, options: registry.get("detector", name)(**json.loads(options)))
+    own = {c.name: _load(load, c.detector) for c in policy.concepts}
+    chosen: dict[tuple[str, ...], Detector] = {}
+    for m in (m for attack in ("none", "other") for m in measures(policy, attack)):
+        if m.concept is not None and not m.keep:
+            detector = own[m.concept.name]
+            if not _knows(detector, m.labels):
+                raise StageError(f"{m.concept.name}: the detector {detector.name} does not know the label {m.concept.label!r}")
+        else:
+            first = [own[m.concept.name]] if m.concept is not None else []
+            detector = next((d for d in (*first, *own.values()) if _knows(d, m.labels)), None) or _load(load, _fallback(policy))
+        if not _knows(detector, m.labels):
+            raise StageError(f"no detector knows all of {', '.join(m.labels)}; the last that was asked is {detector.name}")
+        chosen[_place(m)] = detector
+    return Bench(chosen, cache(embedder or _embedder(policy)))
+
+
+def _place(measure: Measure) -> tuple[str, ...]:
+    """Which detector a measure has: one for each concept, one for its neighbours, one for general things."""
+    if measure.concept is None:
+        return ("retained",)
+    return ("neighbours" if measure.keep else "concept", measure.concept.name)
+
+
+def _load(load: Callable[[str, str], Detector], choice: Choice) -> Detector:
+    return load(choice.name, json.dumps(dict(choice.options), sort_keys=True))
+
+
+def _knows(detector: Detector, labels: tuple[str, ...]) -> bool:
+    return detector.labels is None or set(labels) <= set(detector.labels)
+
+
+def _is_mini(policy: Policy) -> bool:
+    return policy.base.model == "builtin:flux-mini"
+
+
+def _fallback(policy: Policy) -> Choice:
+    return Choice("mini" if _is_mini(policy) else "zero-shot")
+
+
+def _embedder(policy: Policy) -> Callable[[], Embedder]:
+    """The mini's own embedding for the mini, CLIP for others."""
+
+    def load() -> Embedder:
+        if _is_mini(policy):
+            from safeflux.mini import embedder
+
+            return embedder.load()
+        from safeflux.metrics import clip
+
+        return clip.load()
+
+    return load

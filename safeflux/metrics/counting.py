@@ -1,0 +1,29 @@
+"""What the counting metrics share: in how many pictures the detector finds what the prompt names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from safeflux.statistics import wilson
+from safeflux.types import Detector, Sample, Score
+
+
+def shows(samples: Sequence[Sample], detect: Detector) -> NDArray[np.bool_]:
+    """For each sample whether the detector finds everything its prompt expects; False where it expects nothing."""
+    found = np.array([bool(s.prompt.expects) for s in samples])
+    for label in sorted({label for s in samples for label in s.prompt.expects}):
+        at = [i for i, s in enumerate(samples) if label in s.prompt.expects]
+        found[at] &= detect(np.stack([samples[i].image for i in at]), label)
+    return found
+
+
+def share(samples: Sequence[Sample], detect: Detector) -> Score:
+    """``shows`` counted, with Wilson's 95% interval. Raises ValueError when there are no samples."""
+    if not samples:
+        raise ValueError("there are no pictures to look at")
+    k, n = int(shows(samples, detect).sum()), len(samples)
+    low, high = wilson(k, n)
+    return Score(n, k / n, low, high, k)
