@@ -57,11 +57,12 @@ def key(stage: str, parts: Mapping[str, object]) -> str:
 
 
 def source_digest(*paths: Path) -> str:
-    """sha256 over the Python sources in ``paths`` (files or directories): a changed line redoes the stages it could have changed."""
+    """sha256 over the files in ``paths`` (files or directories): a changed line of code redoes the stages it could have changed."""
     total = hashlib.sha256()
     for path in paths:
-        for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
-            total.update(f"{file.relative_to(path.parent).as_posix()}\0".encode() + hashlib.sha256(file.read_bytes()).digest())
+        for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+            if file.is_file() and "__pycache__" not in file.parts:
+                total.update(f"{file.relative_to(path.parent).as_posix()}\0".encode() + hashlib.sha256(file.read_bytes()).digest())
     return total.hexdigest()
 
 
@@ -95,6 +96,15 @@ def write_atomic(path: Path, text: str) -> None:
     _sync_directory(path.parent)
 
 
+def recorded(work: Path, stage: str) -> Done | None:
+    """The record of a finished stage, or None where there is none that can be read. Says nothing about its files."""
+    try:
+        record = json.loads((work / stage / _DONE).read_text(encoding="utf-8"))
+        return Done(stage, record["key"], record["files"], kept=True)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
 @contextmanager
 def open_workspace(root: Path) -> Iterator[Workspace]:
     """Make ``root`` a workspace, or take it up again, and hold its lock. Half-made directories of a killed run are removed.
@@ -125,35 +135,42 @@ class Workspace:
     root: Path
     work: Path
 
-    def stage(self, name: str, key: str, make: Make) -> Done:
-        """The finished stage ``name``: an earlier run's where ``key`` and files are unchanged, else what ``make`` makes now."""
+    def stage(self, name: str, key: str, make: Make, *, lasting: str | None = None) -> Done:
+        """The finished stage ``name``: an earlier run's where ``key`` and files are unchanged, else what ``make`` makes now.
+
+        Its scratch goes when it is done, or when it is asked for with another key. With ``lasting``, a key of its own, the
+        scratch stays until that key changes: for what is dear to make and depends on less than the stage does.
+        """
         final = self.work / name
         done = self._kept(name, key, final)
         if done is None:
-            partial, done = self._made(name, key, make)
+            partial, done = self._made(name, key, make, self._scratch(name, lasting or key))
             _write_record(partial, done)
             _swap(partial, final, aside=self.work / f"{name}.partial-replaced")
-        _discard(self._scratch(name, key))
+        if lasting is None:
+            _discard(self._scratch(name, key))
         return done
 
     def publish(self, name: str, key: str, target: str, make: Make) -> Done:
         """Like ``stage``, but what is made becomes the directory ``target`` beside ``work/``; only its record stays in ``work/``.
 
         The target is absent, whole as it was before, or whole as it is now, never in between; and never other than its record
-        says, for the old one is put aside first, then the record replaced, then the new one put in place.
+        says, for the old one is put aside first, then the record replaced, then the new one put in place. It bears its final
+        name while it is made, in a directory that does not.
         """
         final, record, aside = self.root / target, self.work / f"{name}.partial-record", self.work / f"{name}.partial-withdrawn"
         done = self._kept(name, key, final)
         if done is None:
-            partial, done = self._made(name, key, make)
+            partial, done = self._made(name, key, make, self._scratch(name, key), within=target)
             self.refuse_foreign(name, target)
             record.mkdir()
             _write_record(record, done)
             if final.exists():
                 final.rename(aside)
             _swap(record, self.work / name, aside=self.work / f"{name}.partial-replaced")
-            partial.rename(final)
+            (partial / target).rename(final)
             _sync_directory(self.root)
+            _discard(partial)
             _discard(aside)
         _discard(self._scratch(name, key))
         return done
@@ -171,23 +188,15 @@ class Workspace:
 
         A published directory is replaced as a whole; whatever a person has added or changed would be lost with it.
         """
-        done = self._finished(name)
+        done = recorded(self.work, name)
         known = done.files if done else {}
         for file, digest in _files(self.root / target).items():
             if known.get(file) != digest:
                 what = "has been changed since it was published" if file in known else "was not put there by this workspace"
                 raise WorkspaceError(f"{self.root / target / file} {what}; {target}/ is replaced as a whole: move the file away first")
 
-    def _finished(self, name: str) -> Done | None:
-        """The record of stage ``name``, or None where there is none that can be read. Says nothing about its files."""
-        try:
-            record = json.loads((self.work / name / _DONE).read_text(encoding="utf-8"))
-            return Done(name, record["key"], record["files"], kept=True)
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
-
     def _kept(self, name: str, key: str, final: Path) -> Done | None:
-        done = self._finished(name)
+        done = recorded(self.work, name)
         if done is None or done.key != key:
             return None
         found = _files(final)
@@ -198,17 +207,17 @@ class Workspace:
             return None
         return done
 
-    def _made(self, name: str, key: str, make: Make) -> tuple[Path, Done]:
+    def _made(self, name: str, key: str, make: Make, scratch: Path, *, within: str = "") -> tuple[Path, Done]:
         """Have ``make`` fill a directory that does not bear its final name yet; scratch of other keys is of no more use."""
-        scratch, partial = self._scratch(name, key), self.work / f"{name}.partial-{key[:16]}"
+        partial = self.work / f"{name}.partial-{key[:16]}"
         for old in self.work.glob(f"{name}.scratch-*"):
             if old != scratch:
                 _discard(old)
         _discard(partial)
-        partial.mkdir()
+        (partial / within).mkdir(parents=True)
         scratch.mkdir(exist_ok=True)
-        make(partial, scratch)
-        return partial, Done(name, key, tree(partial, sync=True), kept=False)
+        make(partial / within, scratch)
+        return partial, Done(name, key, tree(partial / within, sync=True), kept=False)
 
     def _scratch(self, name: str, key: str) -> Path:
         return self.work / f"{name}.scratch-{key[:16]}"

@@ -111,6 +111,28 @@ def test_scratch_survives_a_failure_of_its_own_key_only(tmp_path: Path) -> None:
     assert not list((tmp_path / "work").glob("*.partial-*"))
 
 
+def test_lasting_scratch_outlives_the_stage_and_its_key(tmp_path: Path) -> None:
+    seen: list[list[str]] = []
+
+    def draws(out: Path, scratch: Path) -> None:
+        seen.append(sorted(p.name for p in scratch.iterdir()))
+        (scratch / "drawings").write_text("dear")
+
+    with open_workspace(tmp_path) as workspace:
+        for key_, lasting in (("k1", "pictures"), ("k2", "pictures"), ("k3", "others")):
+            workspace.stage("audit", key_, draws, lasting=lasting)
+    assert seen == [[], ["drawings"], []]
+    assert [p.name for p in (tmp_path / "work").glob("*.scratch-*")] == ["audit.scratch-others"]
+
+
+def test_published_directory_bears_its_name_while_it_is_made(tmp_path: Path) -> None:
+    names: list[str] = []
+    with open_workspace(tmp_path) as workspace:
+        workspace.publish("sign", "k1", "release", lambda out, scratch: names.append(out.name))
+    assert names == ["release"]
+    assert list((tmp_path / "work").glob("*.partial-*")) == []
+
+
 def test_two_runs_in_one_directory_are_refused(tmp_path: Path) -> None:
     with open_workspace(tmp_path), pytest.raises(WorkspaceError, match="another run"), open_workspace(tmp_path):
         pass
