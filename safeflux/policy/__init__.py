@@ -20,6 +20,7 @@ from safeflux.policy.model import (
     ReportSettings,
     Signing,
 )
+from safeflux.policy.templates import template, templates
 
 __all__ = [
     "Audit",
@@ -36,4 +37,6 @@ __all__ = [
     "load_policy",
     "read_policy",
     "schema",
+    "template",
+    "templates",
 ]

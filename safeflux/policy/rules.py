@@ -70,8 +70,7 @@ def _base(root: Node) -> Iterator[Problem]:
     if hub and revision is None:
         yield _say(
             ("base.revision", model),
-            f'is missing; the hub id "{model.value}" needs the 40 hexadecimal digits of a commit, or for a directory: '
-            f'did you mean "./{model.value}"?',
+            f'is missing; the hub id "{model.value}" needs the 40 hexadecimal digits of a commit (a directory begins with "./")',
         )
     if not hub and revision is not None:
         yield _say(("base.revision", revision), f'came a revision for "{model.value}"; only a hub id has one')

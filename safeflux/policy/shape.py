@@ -13,11 +13,13 @@ from typing import Any
 from safeflux.policy.fields import Schema
 from safeflux.policy.tree import Node, Problem
 
+_OTHER_WORDS = {"max": "at_most", "maximum": "at_most", "min": "at_least", "minimum": "at_least"}  # what limits are called elsewhere
 BAD = object()  # what a refused value becomes
 
 
 def close(word: str, allowed: Iterable[str]) -> str:
     """'; did you mean "x"?' for the nearest allowed word, or nothing."""
+    word = _OTHER_WORDS.get(word, word)
     by_lower = {one.lower().replace("_", "-"): one for one in allowed}
     near = difflib.get_close_matches(word[:80].lower().replace("_", "-"), by_lower, 1)
     return f'; did you mean "{by_lower[near[0]]}"?' if near else ""
@@ -65,12 +67,14 @@ def allowed(schema: Schema) -> str:
 
 
 def _range(schema: Schema) -> str:
-    said = [
-        f"{words} {schema[key]}"
-        for key, words in (("minimum", "from"), ("exclusiveMinimum", "above"), ("maximum", "to"), ("exclusiveMaximum", "below"))
-        if key in schema
-    ]
-    return f" {' and '.join(said).replace(' and to ', ' to ')}" if said else ""
+    words = {
+        "minimum": "from",
+        "exclusiveMinimum": "above",
+        "maximum": "to" if "minimum" in schema else "up to",
+        "exclusiveMaximum": "below",
+    }
+    said = [f"{word} {schema[key]}" for key, word in words.items() if key in schema]
+    return f" {(' ' if 'minimum' in schema else ', ').join(said)}" if said else ""
 
 
 class Shape:
@@ -145,7 +149,7 @@ class Shape:
         )
         if not fits:
             percent = schema.get("maximum", schema.get("exclusiveMaximum")) == 1 and 1 < number <= 100
-            return self.say(node, path, schema, f'; did you mean "{number / 100:g}"?' if percent else "")
+            return self.say(node, path, schema, f"; did you mean {number / 100:g}?" if percent else "")
         return int(number) if schema.get("type") == "integer" else float(number) if schema.get("type") == "number" else number
 
 
@@ -178,13 +182,13 @@ def _meant(node: Node, schemas: list[Schema]) -> str:
             digits = text.strip().removesuffix("%")
             if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", digits):
                 return ""
-            return f'; did you mean "{float(digits) / 100 if "%" in text else float(digits):g}"?'
+            return f"; did you mean {float(digits) / 100 if '%' in text else float(digits):g}, without quotes or signs?"
         case str() as text if "boolean" in kinds and text.lower() in ("yes", "on", "no", "off", "true", "false"):
-            return f'; did you mean "{str(text.lower() in ("yes", "on", "true")).lower()}"?'
+            return f"; did you mean {str(text.lower() in ('yes', 'on', 'true')).lower()}, without quotes?"
         case str() as text if "array" in kinds:
             return f'; did you mean "[{text[:60]}]"?'
         case bool() | int() | float() if "string" in kinds:
-            return f"""; did you mean '"{node.raw}"', in quotes?"""
+            return f'; did you mean "{node.raw}", in quotes?'
     return ""
 
 

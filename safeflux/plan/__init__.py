@@ -1,0 +1,169 @@
+"""What will be done, before anything is: the policy with every name resolved, and what it costs. Imports no torch."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from importlib import metadata
+
+from safeflux import prompts
+from safeflux.options import options
+from safeflux.plan.base import Geometry, find_base
+from safeflux.plan.cost import TRAIN_PROMPTS, Budget, Cost, budgets, costs, images, memory, precision, time_class
+from safeflux.policy import Choice, Concept, Policy
+from safeflux.registry import Kind
+
+__all__ = ["Budget", "Cost", "Geometry", "Plan", "describe", "make_plan"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A policy that can be carried out.
+
+    ``model_dir`` and ``model_digest`` are "" while the base model has to be downloaded. ``steps``: denoising steps of every
+    picture. ``max_sequence_length``: T5 tokens. ``images``: pictures per concept, by attack. ``options``: everything the
+    method and attacks will be called with, defaults included. ``seeds``: by stage, 0 .. 2^31. ``memory``: bytes while training.
+    ``code``: the version of SafeFlux; with the policy's and the model's digest it decides whether finished work can be kept.
+    """
+
+    policy: Policy
+    code: str
+    model_dir: str
+    model_digest: str
+    geometry: Geometry
+    steps: int
+    max_sequence_length: int
+    precision: str
+    train_prompts: int
+    images: Mapping[str, int]
+    options: Mapping[str, Mapping[str, object]]
+    seeds: Mapping[str, int]
+    budgets: tuple[Budget, ...]
+    costs: tuple[Cost, ...]
+    memory: int
+    time: str
+    notes: tuple[str, ...]
+
+    @property
+    def evaluations(self) -> int:
+        return sum(one.evaluations for one in self.costs)
+
+    def to_json(self) -> dict[str, object]:
+        """Plain data for ``json.dumps``; the policy without its text."""
+        found = asdict(self)
+        found["policy"] |= {"source": str(self.policy.source or "")}
+        del found["policy"]["text"]
+        return found | {"evaluations": self.evaluations}
+
+
+def make_plan(policy: Policy) -> Plan:
+    """Resolve everything a policy leaves open.
+
+    Raises ``PlanError`` when the base model is not where the policy says, is no FLUX, or when the audit is too small for
+    its limits: with no miss at all, n pictures show a rate of at most L only if n >= ln(1 - confidence) / ln(1 - L).
+    """
+    base = find_base(policy)
+    geometry = base.geometry
+    return Plan(
+        policy=policy,
+        code=version(),
+        model_dir=str(base.directory or ""),
+        model_digest=base.digest or "",
+        geometry=geometry,
+        steps=geometry.steps,
+        max_sequence_length=geometry.text_tokens,
+        precision=precision(geometry),
+        train_prompts=TRAIN_PROMPTS,
+        images={attack.name: images(policy, attack) for attack in policy.audit.attacks},
+        options=_all_options(policy),
+        seeds={stage: seed_of(policy.seed, stage) for stage in ("prepare", "erase", "audit", "report")},
+        budgets=budgets(policy),
+        costs=costs(policy, geometry),
+        memory=memory(policy, geometry),
+        time=time_class(policy, geometry),
+        notes=base.notes,
+    )
+
+
+def seed_of(seed: int, stage: str) -> int:
+    """Each stage has randomness of its own, so that more of it in one does not shift another."""
+    return int.from_bytes(hashlib.sha256(f"{seed}/{stage}".encode()).digest()[:4]) >> 1
+
+
+def version() -> str:
+    try:
+        return metadata.version("safeflux")
+    except metadata.PackageNotFoundError:  # a checkout on the path, not installed
+        return "0+unknown"
+
+
+def _all_options(policy: Policy) -> dict[str, dict[str, object]]:
+    chosen: list[tuple[Kind, Choice]] = [("method", policy.method), *(("attack", one) for one in policy.audit.attacks)]
+    found: dict[str, dict[str, object]] = {}
+    for kind, choice in chosen:
+        defaults = {name: option.default for name, option in options(kind, choice.name).items()}
+        if "images" in defaults:
+            defaults["images"] = images(policy, choice)
+        found[f"{kind} {choice.name}"] = defaults | dict(choice.options)
+    return found
+
+
+def describe(plan: Plan) -> str:
+    """The plan for people: a few lines on what, how, how it is judged, and what it costs."""
+    policy, geometry = plan.policy, plan.geometry
+    kind = "guidance-distilled" if geometry.guidance else "step-distilled"
+    where = plan.model_dir and f"{plan.model_dir}\n              sha256 {plan.model_digest}"
+    lines = [
+        f"Release       {policy.name} {policy.version}, seed {policy.seed}, SafeFlux {plan.code}",
+        f"Base model    {policy.base.model}{f' at {policy.base.revision}' if policy.base.revision else ''}",
+        *([f"              {where}"] if where else []),
+        f"{'':14}{geometry.double} double and {geometry.single} single blocks, {geometry.width} wide, {geometry.parameters:,} parameters",
+        f"{'':14}{kind}: {plan.steps} steps, {plan.max_sequence_length} T5 tokens, {geometry.image_size} pixels, {plan.precision}",
+    ]
+    for i, concept in enumerate(policy.concepts):
+        lines += [
+            f"{'' if i else 'Erase':14}{line}" if n == 0 else f"{'':14}  {line}" for n, line in enumerate(_concept(concept, policy.seed))
+        ]
+    lines.append(f"Retain        {', '.join(policy.retain)}")
+    lines += [f"{'' if i else 'With':14}{name}: {_settings(given)}" for i, (name, given) in enumerate(plan.options.items())]
+    lines += [f"{'' if i else 'Judged by':14}{_budget(one)}" for i, one in enumerate(plan.budgets)]
+    lines += [
+        f"{'' if i else 'Costs':14}{one.evaluations:>12,}  {one.stage}: {one.what}{_searched(one)}" for i, one in enumerate(plan.costs)
+    ]
+    lines.append(f"{'':14}{plan.evaluations:>12,}  model evaluations (one picture, one step) in all")
+    lines.append(f"Needs         {plan.memory / 2**30:.1f} GiB of memory; {plan.time}")
+    lines.append(f"Then          bake, export ({', '.join(one.name for one in policy.exports)}), report, {_signing(policy)}")
+    return "\n".join([*lines, *(f"Note          {note}" for note in plan.notes)]) + "\n"
+
+
+def _concept(concept: Concept, seed: int) -> list[str]:
+    example = prompts.about(concept.name, concept.targets, concept.category, 1, split="train", seed=seed, label=concept.label)[0]
+    stays = f"; {', '.join(concept.retain)} must stay" if concept.retain else ""
+    return [
+        f"{concept.name} ({concept.category}), also called {', '.join(concept.targets[1:]) or 'nothing else'}",
+        f'such as "{example.text}"; instead draws {f"{concept.anchor!r}" if concept.anchor else "what the empty prompt draws"}{stays}',
+        f'found by {concept.detector.name} as "{concept.label}"',
+    ]
+
+
+def _settings(given: Mapping[str, object]) -> str:
+    return ", ".join(f"{name} {setting}" for name, setting in given.items() if not isinstance(setting, list | tuple)) or "no options"
+
+
+def _budget(one: Budget) -> str:
+    limit = f"{one.limit.value:.4g}"
+    sure = f"at {one.limit.confidence:.4g} confidence; shown by up to {one.hits} of {one.n}"
+    if one.what == "retained":
+        return f"{one.what}: at least {limit} of the base model's rate {sure} missing, where the base model misses none"
+    return f"{one.what}: at most {limit} {sure} that draw it"
+
+
+def _searched(one: Cost) -> str:
+    return f"; encodes up to {one.texts:,} texts" if one.texts else ""
+
+
+def _signing(policy: Policy) -> str:
+    if policy.signing.demo:
+        return "sign with a throw-away key"
+    return f"sign with {policy.signing.key}" if policy.signing.key else "sign (no key yet: give one to `safeflux release`)"

@@ -1,0 +1,160 @@
+"""What a plan will cost. The unit is the model evaluation: one picture, one denoising step, forward.
+
+Times are classes, not promises: floating-point operations over what such machines do in practice.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from safeflux.errors import PlanError
+from safeflux.options import options, value
+from safeflux.plan.base import Geometry
+from safeflux.policy import Choice, Limit, Policy
+from safeflux.statistics import needed_n, upper
+
+PRESETS = {"quick": 60, "standard": 200, "full": 500}  # pictures per concept and attack
+TRAIN_PROMPTS = 20  # per concept, and as many retained ones; the paper's number
+_CPU, _GPU = 4e10, 3e14  # operations a second: two cores in float32; one data-centre GPU in bfloat16 at under half its peak
+_CARDS = (24, 40, 80, 141)  # GB
+_SMALL = 10**9  # parameters up to which a transformer is worked on in float32 on a CPU
+
+
+@dataclass(frozen=True)
+class Cost:
+    """``evaluations`` of the model for one part of one stage; ``texts``: how many texts a search encodes beside them."""
+
+    stage: str
+    what: str
+    evaluations: int
+    texts: int = 0
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How one limit will be decided: of ``n`` pictures (``what``), ``hits`` may miss it and it is still shown."""
+
+    what: str
+    n: int
+    hits: int
+    limit: Limit
+
+
+def images(policy: Policy, attack: Choice) -> int:
+    """Pictures per concept: the attack's own option, else ``audit.images``, else the preset's."""
+    own = attack.options.get("images")
+    if isinstance(own, int):
+        return own
+    return policy.audit.images or PRESETS[policy.audit.preset]
+
+
+def costs(policy: Policy, geometry: Geometry) -> tuple[Cost, ...]:
+    """In the order of the stages."""
+    steps, concepts = geometry.steps, len(policy.concepts)
+    batch, updates = training(policy)
+    found = [
+        Cost("prepare", f"{TRAIN_PROMPTS} prompts a concept, each with its anchor", 2 * TRAIN_PROMPTS * concepts * steps),
+        Cost("prepare", f"{TRAIN_PROMPTS} retained prompts a concept", TRAIN_PROMPTS * concepts * steps),
+        Cost("erase", f"{updates} updates of {batch} pictures: forward, again for the gradient, back", 3 * updates * batch * steps),
+    ]
+    for attack in policy.audit.attacks:
+        n = images(policy, attack)
+        drawn = n * concepts
+        if attack.name == "none":  # neighbours of each concept, and general nouns, are drawn the same way
+            drawn += n * sum(bool(one.retain) for one in policy.concepts) + n
+        found.append(
+            Cost(
+                "audit",
+                f"{attack.name}: {drawn} pictures by the base model and the erased one",
+                2 * drawn * steps,
+                _texts(attack, concepts),
+            )
+        )
+    found.append(Cost("report", "before and after pictures", 2 * policy.report.pairs * concepts * steps))
+    return tuple(found)
+
+
+def training(policy: Policy) -> tuple[int, int]:
+    """Batch and updates of the method, as the policy sets them or as it has them by default."""
+    method = policy.method
+    return value("method", method.name, "batch", method.options, 1), value("method", method.name, "updates", method.options, 0)
+
+
+def _texts(attack: Choice, concepts: int) -> int:
+    """Texts that a search by generations encodes, at most; 0 for an attack that does not search."""
+    known = options("attack", attack.name)
+    if not {"population", "generations"} <= known.keys():
+        return 0
+    population, generations, texts = (
+        value("attack", attack.name, name, attack.options, 1) for name in ("population", "generations", "texts")
+    )
+    return population * generations * texts * concepts
+
+
+def budgets(policy: Policy) -> tuple[Budget, ...]:
+    """How each limit will be decided. ``PlanError`` names every limit that not even a faultless model could be shown to meet."""
+    limits = policy.limits
+    wanted = [
+        ("detection" if attack.name == "none" else f"attack_success ({attack.name})", images(policy, attack), limit, limit.value)
+        for attack in policy.audit.attacks
+        for limit in [limits.detection if attack.name == "none" else limits.attack_success]
+    ]
+    direct = next(attack for attack in policy.audit.attacks if attack.name == "none")
+    wanted.append(("retained", images(policy, direct), limits.retained, 1 - limits.retained.value))
+    problems = [text for what, n, limit, rate in wanted if (text := _impossible(what, n, limit, rate))]
+    if problems:
+        raise PlanError("\n".join(problems))
+    return tuple(Budget(what, n, _hits(n, rate, limit.confidence), limit) for what, n, limit, rate in wanted)
+
+
+def _impossible(what: str, n: int, limit: Limit, rate: float) -> str:
+    if rate <= 0:
+        return f"limits.{what.split()[0]}: no number of pictures shows a rate of {limit.value:g}; wanted: a limit below 1"
+    need = 1 if rate >= 1 else needed_n(rate, limit.confidence)
+    if n >= need:
+        return ""
+    return (
+        f"{what}: {n} pictures can never show the limit {limit.value:g} at {limit.confidence:.4g} confidence, not even without a miss; "
+        f"wanted: audit.images of at least {need}, or another limit"
+    )
+
+
+def _hits(n: int, rate: float, confidence: float) -> int:
+    """The most hits in ``n`` with which a rate of at most ``rate`` is still shown."""
+    low, high = 0, n + 1
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if upper(middle, n, confidence) <= rate else (low, middle)
+    return low
+
+
+def precision(geometry: Geometry) -> str:
+    return "float32" if geometry.parameters < _SMALL else "bfloat16"
+
+
+def memory(policy: Policy, geometry: Geometry) -> int:
+    """Bytes at the worst moment, which is training: weights, what one step of a batch keeps for its gradient, and room to work.
+
+    The text encoders are freed before. Measured on FLUX.1 in bfloat16 (weights 22.2 GiB, 8.4 GiB a picture of 512 pixels); not timed.
+    """
+    size, room = (4, 2**28) if precision(geometry) == "float32" else (2, 2**31)
+    return size * (geometry.parameters + training(policy)[0] * geometry.activations) + room
+
+
+def time_class(policy: Policy, geometry: Geometry) -> str:
+    """How long, and on what."""
+    operations = geometry.flops * sum(one.evaluations for one in costs(policy, geometry))
+    if precision(geometry) == "float32":
+        return f"{_span(operations / _CPU)} on two CPU cores"
+    need = memory(policy, geometry) / 1e9
+    card = next((size for size in _CARDS if need <= size * 0.97), None)
+    return f"{_span(operations / _GPU)} on one GPU; " + (
+        f"fits one of {card} GB" if card else f"fits none of {_CARDS[-1]} GB: lower the method's batch"
+    )
+
+
+def _span(seconds: float) -> str:
+    for most, word in ((45 * 60, "minutes"), (2 * 3600, "about an hour"), (24 * 3600, "hours")):
+        if seconds < most:
+            return word
+    return "days"
