@@ -1,0 +1,212 @@
+"""FLUX.1 (and any diffusers FluxPipeline directory): names, units, feeding and sampling.
+
+What is computed here equals what ``FluxPipeline`` computes for the same prompt, generator and steps; a test compares them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from diffusers import FluxPipeline, FluxTransformer2DModel
+from diffusers.pipelines.flux.pipeline_flux import calculate_shift
+from torch import Tensor
+
+from safeflux.errors import ModelError
+from safeflux.models.sites import Site
+from safeflux.types import TextCond
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+GUIDANCE = 3.5  # what guidance-distilled models (dev) are fed; their pipeline's default
+
+
+class Flux1:
+    """A FLUX.1 ready to be rolled out. Text encoders are loaded when first needed and can be freed."""
+
+    def __init__(self, directory: Path, pipe: FluxPipeline) -> None:
+        self.directory = directory
+        self.pipe = pipe
+        self.transformer: FluxTransformer2DModel = pipe.transformer.eval().requires_grad_(False)
+        self.vae = pipe.vae.eval().requires_grad_(False)
+        self.device: torch.device = self.transformer.device
+        self.dtype: torch.dtype = self.transformer.dtype
+        distilled = bool(self.transformer.config.guidance_embeds)
+        self.guidance = GUIDANCE if distilled else None
+        self.max_length = min(512 if distilled else 256, int(pipe.tokenizer_2.model_max_length))
+        self.size = picture_size(directory, pipe)
+        self._ids: Tensor = pipe._prepare_latent_image_ids(1, self._grid, self._grid, self.device, torch.float32)
+
+    @classmethod
+    def load(
+        cls,
+        directory: Path | str,
+        *,
+        device: str = "cpu",
+        dtype: torch.dtype = torch.float32,
+        transformer: FluxTransformer2DModel | None = None,
+    ) -> Flux1:
+        """Load a diffusers directory; ``transformer`` replaces the directory's own (a baked one, say).
+
+        Raises ``ModelError`` when it is not a FluxPipeline directory or its files do not fit.
+        """
+        directory = Path(directory)
+        index = directory / "model_index.json"
+        if not index.is_file():
+            raise ModelError(f"{directory}: no model_index.json; wanted a diffusers FluxPipeline directory")
+        name = json.loads(index.read_text(encoding="utf-8")).get("_class_name")
+        if name != "FluxPipeline":
+            raise ModelError(f"{index}: _class_name is {name!r}; wanted 'FluxPipeline'")
+        parts: dict[str, Any] = {} if transformer is None else {"transformer": transformer}
+        try:
+            pipe = FluxPipeline.from_pretrained(directory, torch_dtype=dtype, **parts)
+        except (OSError, ValueError, RuntimeError) as error:
+            raise ModelError(f"{directory}: diffusers cannot load it: {error}") from error
+        return cls(directory, pipe.to(device))
+
+    @property
+    def _grid(self) -> int:
+        return self.size // (self.pipe.vae_scale_factor * 2)
+
+    # text
+
+    @torch.no_grad()
+    def encode(self, prompts: Sequence[str]) -> TextCond:
+        """T5 sequence [B, max_length, D] and pooled CLIP vector [B, P], as FluxPipeline makes them (no attention mask)."""
+        if self.pipe.text_encoder is None:
+            self._load_text_encoders()
+        sequence, pooled, _ = self.pipe.encode_prompt(
+            prompt=list(prompts), prompt_2=None, device=self.device, max_sequence_length=self.max_length
+        )
+        return TextCond(sequence, pooled)
+
+    def free_text_encoders(self) -> None:
+        """Let go of T5 and CLIP (9.1 GiB for FLUX.1); ``encode`` loads them again."""
+        self.pipe.text_encoder = self.pipe.text_encoder_2 = None
+
+    def _load_text_encoders(self) -> None:
+        from transformers import CLIPTextModel, T5EncoderModel
+
+        self.pipe.text_encoder = CLIPTextModel.from_pretrained(self.directory / "text_encoder", dtype=self.dtype).to(self.device)
+        self.pipe.text_encoder_2 = T5EncoderModel.from_pretrained(self.directory / "text_encoder_2", dtype=self.dtype).to(self.device)
+
+    @property
+    def text_encoder(self) -> Any:
+        if self.pipe.text_encoder is None:
+            self._load_text_encoders()
+        return self.pipe.text_encoder
+
+    @property
+    def text_encoder_2(self) -> Any:
+        if self.pipe.text_encoder_2 is None:
+            self._load_text_encoders()
+        return self.pipe.text_encoder_2
+
+    @property
+    def tokenizer(self) -> Any:
+        return self.pipe.tokenizer
+
+    @property
+    def tokenizer_2(self) -> Any:
+        return self.pipe.tokenizer_2
+
+    # sampling
+
+    def noise(self, seeds: Sequence[int]) -> Tensor:
+        """Packed x_T [B, tokens, channels], one CPU generator a seed: what FluxPipeline draws for the same generators."""
+        channels = self.transformer.config.in_channels // 4
+        side = self._grid * 2
+        drawn = [torch.randn((1, channels, side, side), generator=torch.Generator().manual_seed(s), dtype=self.dtype) for s in seeds]
+        packed: Tensor = self.pipe._pack_latents(torch.cat(drawn), len(drawn), channels, side, side)
+        return packed.to(self.device)
+
+    def sigmas(self, steps: int) -> Tensor:
+        """Noise levels [steps + 1] from 1 to 0, as the pipeline's scheduler sets them for this picture size."""
+        scheduler = self.pipe.scheduler
+        options: dict[str, Any] = {"sigmas": np.linspace(1.0, 1 / steps, steps)}
+        if scheduler.config.use_dynamic_shifting:
+            c = scheduler.config
+            options["mu"] = calculate_shift(self._grid**2, c.base_image_seq_len, c.max_image_seq_len, c.base_shift, c.max_shift)
+        scheduler.set_timesteps(device=self.device, **options)
+        sigmas: Tensor = scheduler.sigmas
+        return sigmas.to(self.device)
+
+    def velocity(self, x: Tensor, sigma: Tensor, cond: TextCond) -> Tensor:
+        """The model's velocity (noise - data) [B, tokens, channels] at noise level ``sigma`` (a scalar)."""
+        guidance = None if self.guidance is None else x.new_full((len(x),), self.guidance)
+        out: Tensor = self.transformer(
+            hidden_states=x, timestep=sigma.expand(len(x)).to(x.dtype), guidance=guidance, pooled_projections=cond.pooled,
+            encoder_hidden_states=cond.sequence, img_ids=self._ids, txt_ids=x.new_zeros(cond.sequence.shape[1], 3), return_dict=False,
+        )[0]  # fmt: skip
+        return out
+
+    @torch.no_grad()
+    def sample(self, noise: Tensor, cond: TextCond, *, steps: int) -> Tensor:
+        """Euler steps from ``noise`` to packed latents [B, tokens, channels]."""
+        x, sigmas = noise, self.sigmas(steps)
+        for now, after in zip(sigmas[:-1], sigmas[1:], strict=True):
+            x = x + (after - now) * self.velocity(x, now, cond)
+        return x
+
+    @torch.no_grad()
+    def decode(self, latents: Tensor) -> NDArray[np.uint8]:
+        """Pictures [B, size, size, 3], 0..255."""
+        unpacked = self.pipe._unpack_latents(latents, self.size, self.size, self.pipe.vae_scale_factor)
+        unpacked = unpacked / self.vae.config.scaling_factor + self.vae.config.shift_factor
+        pictures = self.vae.decode(unpacked.to(self.vae.dtype), return_dict=False)[0]
+        scaled = ((pictures.float() / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8)
+        return scaled.permute(0, 2, 3, 1).cpu().numpy()
+
+    def draw(self, prompts: Sequence[str], seeds: Sequence[int], *, steps: int, batch: int = 16) -> NDArray[np.uint8]:
+        """Pictures [N, size, size, 3] for prompts and noise seeds, pair by pair."""
+        parts = []
+        for start in range(0, len(prompts), batch):
+            part = slice(start, start + batch)
+            parts.append(self.decode(self.sample(self.noise(seeds[part]), self.encode(prompts[part]), steps=steps)))
+        return np.concatenate(parts)
+
+    def sites(self) -> dict[str, Site]:
+        """Every site of the transformer by name; see ``find_sites``."""
+        return find_sites(self.transformer)
+
+
+def picture_size(directory: Path, pipe: FluxPipeline) -> int:
+    """Side of the pictures in pixels: ``height`` of the directory's ``generation_config.json`` where there is one, else 512."""
+    path = directory / "generation_config.json"
+    size = int(json.loads(path.read_text(encoding="utf-8")).get("height", 512)) if path.is_file() else 512
+    step = pipe.vae_scale_factor * 2
+    if size % step:
+        raise ModelError(f"{path}: height is {size}; wanted a multiple of {step}")
+    return size
+
+
+def find_sites(transformer: FluxTransformer2DModel) -> dict[str, Site]:
+    """FFN neurons of both streams and of single blocks, AdaLN modulation outputs, and attention heads, in forward order."""
+    head = transformer.config.attention_head_dim
+    found: list[Site] = []
+    for n, block in enumerate(transformer.transformer_blocks):
+        at = f"transformer_blocks.{n}"
+        for name in ("ff", "ff_context"):
+            ffn = getattr(block, name)
+            up, down = f"{at}.{name}.net.0.proj", f"{at}.{name}.net.2"
+            found.append(Site(f"{at}.{name}", "neuron", ffn.net[0].proj.out_features, f"{at}.{name}.net.0", up, down))
+        for name in ("norm1", "norm1_context"):
+            linear = f"{at}.{name}.linear"
+            found.append(Site(f"{at}.{name}", "modulation", getattr(block, name).linear.out_features, linear, linear, None))
+        for name, module in (("to_out.0", block.attn.to_out[0]), ("to_add_out", block.attn.to_add_out)):
+            path = f"{at}.attn.{name}"
+            found.append(Site(path, "head", module.in_features // head, path, None, path, 0, head))
+    for n, block in enumerate(transformer.single_transformer_blocks):
+        at = f"single_transformer_blocks.{n}"
+        dim = transformer.inner_dim
+        found.append(
+            Site(f"{at}.proj_mlp", "neuron", block.proj_mlp.out_features, f"{at}.act_mlp", f"{at}.proj_mlp", f"{at}.proj_out", dim)
+        )
+        found.append(Site(f"{at}.norm", "modulation", block.norm.linear.out_features, f"{at}.norm.linear", f"{at}.norm.linear", None))
+        found.append(Site(f"{at}.attn", "head", dim // head, f"{at}.proj_out", None, f"{at}.proj_out", 0, head))
+    return {site.name: site for site in found}

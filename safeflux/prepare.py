@@ -1,0 +1,154 @@
+"""From a plan to what a method trains on: prompts, anchors, the filter, cached text embeddings.
+
+The paper's filter (arXiv 2507.13386, section 4) keeps a pair of prompts only if both are drawn against the same
+background, because the loss would otherwise teach the background too. Here a pair survives if, from the same noise, the
+base model draws the concept for the prompt, does not draw it for the anchor, and the pictures' borders agree.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+
+from safeflux import prompts, registry
+from safeflux.errors import StageError
+from safeflux.models.flux1 import Flux1
+from safeflux.plan import Plan
+from safeflux.policy import Concept, Policy
+from safeflux.train.task import Pair, Progress, TrainingTask
+from safeflux.types import Prompt, TextCond
+
+log = logging.getLogger(__name__)
+
+CANDIDATES = 2.5  # pairs drawn for each one wanted
+BORDER = 0.12  # mean absolute difference of the outer eighth, of 1, up to which two backgrounds agree
+
+
+def prepare(policy: Policy, plan: Plan, out: Path, *, model: Flux1, progress: Progress) -> None:
+    """Write ``prompts.json`` and ``embeddings.safetensors`` into ``out``. Frees the model's text encoders.
+
+    Raises ``StageError`` when fewer than four pairs of a concept survive: then the base model does not draw it, the
+    detector does not know it, or the anchor draws it as well.
+    """
+    seed = plan.seeds["prepare"]
+    pairs: dict[str, list[Pair]] = {}
+    for at, concept in enumerate(policy.concepts):
+        progress("draw candidate pairs", at, len(policy.concepts))
+        pairs[concept.name] = filtered(concept, candidates(concept, plan.train_prompts, seed), model, plan, policy)
+    retain = retained(policy, plan.train_prompts, seed)
+    texts = sorted({t for ps in pairs.values() for p in ps for t in (p.prompt.text, p.anchor)} | {p.text for p in retain} | {""})
+    tensors: dict[str, torch.Tensor] = {}
+    for start in range(0, len(texts), 16):
+        progress("embed prompts", start, len(texts))
+        cond = model.encode(texts[start : start + 16])
+        for row in range(len(cond)):
+            tensors[f"{start + row}.sequence"] = cond.sequence[row].cpu().contiguous()
+            tensors[f"{start + row}.pooled"] = cond.pooled[row].cpu().contiguous()
+    model.free_text_encoders()
+    record = {
+        "texts": texts,
+        "pairs": {name: [[_plain(p.prompt), p.anchor] for p in ps] for name, ps in pairs.items()},
+        "retain": [_plain(p) for p in retain],
+    }
+    (out / "prompts.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
+    save_file(tensors, out / "embeddings.safetensors")
+
+
+def load_task(policy: Policy, plan: Plan, directory: Path, *, device: str = "cpu") -> TrainingTask:
+    """Read what ``prepare`` wrote."""
+    record = json.loads((directory / "prompts.json").read_text(encoding="utf-8"))
+    tensors = load_file(directory / "embeddings.safetensors", device=device)
+    cond = {t: TextCond(tensors[f"{i}.sequence"][None], tensors[f"{i}.pooled"][None]) for i, t in enumerate(record["texts"])}
+    pairs = {name: tuple(Pair(_prompt(p), anchor) for p, anchor in ps) for name, ps in record["pairs"].items()}
+    return TrainingTask(policy.concepts, pairs, tuple(_prompt(p) for p in record["retain"]), cond, plan.steps, plan.seeds["erase"])
+
+
+def _plain(prompt: Prompt) -> dict[str, Any]:
+    return {"text": prompt.text, "concept": prompt.concept, "expects": list(prompt.expects), "kind": prompt.kind}
+
+
+def _prompt(data: dict[str, Any]) -> Prompt:
+    return Prompt(data["text"], data["concept"], tuple(data["expects"]), data["kind"])
+
+
+def candidates(concept: Concept, wanted: int, seed: int) -> list[Pair]:
+    """More pairs than wanted, targets in turn, each with its anchor sentence."""
+    n = round(wanted * CANDIDATES)
+    found = prompts.about(concept.name, concept.targets, concept.category, n, split="train", seed=seed, label=concept.label)
+    return [Pair(p, anchored(p.text, concept)) for p in found]
+
+
+def anchored(text: str, concept: Concept) -> str:
+    """``text`` with the concept's name replaced by its anchor; the empty prompt if the anchor is empty."""
+    if not concept.anchor:
+        return ""
+    named = next(t for t in sorted(concept.targets, key=len, reverse=True) if t in text)
+    if concept.category in ("character", "identity"):
+        return text.replace(named, concept.anchor)
+    bare = re.sub(r"^(an?|the) ", "", concept.anchor)
+    return re.sub(r"\ba ([aeiou])", r"an \1", re.sub(r"\ban ([^aeiou])", r"a \1", text.replace(named, bare)))
+
+
+def filtered(concept: Concept, pairs: list[Pair], model: Flux1, plan: Plan, policy: Policy) -> list[Pair]:
+    """At most ``plan.train_prompts`` pairs that the base model draws as they should be, in their order.
+
+    Where few backgrounds agree (an empty anchor leaves the background open), the best half by agreement is kept.
+    """
+    seed = plan.seeds["prepare"]
+    seeds = [seed + 7919 * i for i in range(len(pairs))]
+    shows = _detector(concept, policy)
+    drawn = model.draw([p.prompt.text for p in pairs], seeds, steps=plan.steps)
+    anchors = model.draw([p.anchor for p in pairs], seeds, steps=plan.steps)
+    good = np.flatnonzero(shows(drawn) & ~shows(anchors))
+    gaps = border_gap(drawn, anchors)[good]
+    limit = max(BORDER, float(np.median(gaps))) if len(good) else BORDER
+    kept = [pairs[i] for i, gap in zip(good, gaps, strict=True) if gap <= limit]
+    log.info("%s: %d of %d pairs drawn as they should be, %d with agreeing backgrounds", concept.name, len(good), len(pairs), len(kept))
+    if len(kept) < 4:
+        raise StageError(
+            f"{concept.name}: of {len(pairs)} pairs of prompts only {len(kept)} are usable; wanted at least 4. The base model must "
+            f"draw {concept.label!r} for them, and must not for the anchor {concept.anchor!r}; try other targets or another anchor"
+        )
+    return kept[: plan.train_prompts]
+
+
+def _detector(concept: Concept, policy: Policy) -> Callable[[NDArray[np.uint8]], NDArray[np.bool_]]:
+    detect = registry.get("detector", concept.detector.name)(**concept.detector.options)
+    return lambda images: np.asarray(detect(images, concept.label), dtype=bool)
+
+
+def border_gap(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Mean absolute difference of the outer eighth of pictures [N, H, W, 3], of 1: [N]."""
+    edge = a.shape[1] // 8
+    ring = np.ones(a.shape[1:3], dtype=bool)
+    ring[edge:-edge, edge:-edge] = False
+    gap: NDArray[np.float64] = np.abs(a[:, ring].astype(np.float64) - b[:, ring]).mean(axis=(1, 2)) / 255
+    return gap
+
+
+def retained(policy: Policy, per_concept: int, seed: int) -> list[Prompt]:
+    """Neighbours of every concept and as many general prompts, none of which names a concept."""
+    found: list[Prompt] = []
+    for concept in policy.concepts:
+        if concept.retain:
+            found += prompts.retained(concept.retain, per_concept, split="train", seed=seed, kind="neighbour", category=concept.category)
+    if policy.retain:
+        found += prompts.retained(policy.retain, per_concept * len(policy.concepts), split="train", seed=seed, kind="general")
+    return list(_unique(found))
+
+
+def _unique(found: Iterable[Prompt]) -> Iterable[Prompt]:
+    seen: set[str] = set()
+    for prompt in found:
+        if prompt.text not in seen:
+            seen.add(prompt.text)
+            yield prompt

@@ -1,0 +1,1 @@
+"""What trains a mask: rollouts through every step, gates, losses."""
