@@ -48,7 +48,7 @@ def new(
         raise click.UsageError("Give one passphrase option only.")
     passphrase = read_passphrase(passphrase_file, passphrase_env, passphrase_fd)
     if passphrase is None and not no_passphrase:
-        if not sys.stdin.isatty():
+        if not _asking():
             raise click.UsageError("No passphrase: give --passphrase-file, --passphrase-env or --passphrase-fd, or --no-passphrase.")
         passphrase = str(click.prompt("Passphrase", hide_input=True, confirmation_prompt=True, err=True)).encode("utf-8")
     try:
@@ -114,10 +114,15 @@ def _load_private(path: Path, passphrase: bytes | None) -> PrivateKey:
     try:
         return library.load_private(path, passphrase)
     except InputError as error:
-        if error.findings[0].code != "passphrase-needed" or not sys.stdin.isatty():
+        if error.findings[0].code != "passphrase-needed" or not _asking():
             raise
     asked = str(click.prompt("Passphrase", hide_input=True, err=True)).encode("utf-8")
     return library.load_private(path, asked)
+
+
+def _asking() -> bool:
+    """Whether somebody sits at a terminal to answer."""
+    return sys.stdin.isatty()
 
 
 def _fail(ctx: click.Context, error: SigningError) -> NoReturn:

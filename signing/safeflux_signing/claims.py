@@ -112,9 +112,9 @@ def check(data: bytes | None, signed: manifest.Manifest, public_keys: Sequence[k
     """The claims in ``data`` (the content of ``claims.jsonl``, None if there is none), and everything that is wrong with them."""
     findings: list[Finding] = []
     claims: list[Claim] = []
-    missing = list(signed.release.required) if signed.release else []
+    have: set[manifest.RequiredClaim] = set()
     lines = (data or b"").split(b"\n")
-    if data is not None and (lines.pop() or not lines):
+    if lines.pop() or data == b"":
         findings.append(found("json-not-canonical", FILE, "the file is empty, or its last line is cut short"))
     for number, line in enumerate(lines, 1):
         try:
@@ -122,12 +122,13 @@ def check(data: bytes | None, signed: manifest.Manifest, public_keys: Sequence[k
         except SigningError as error:
             findings += [replace(finding, what=f"line {number}: {finding.what}") for finding in error.findings]
             continue
-        if claim.payload_sha256 in {other.payload_sha256 for other in claims}:
+        identity = manifest.RequiredClaim(claim.predicate_type, claim.payload_sha256)
+        if identity in have:
             findings.append(found("claim-repeated", FILE, f"line {number}: the same claim again", actual=claim.payload_sha256))
+        have.add(identity)
         claims.append(claim)
-    have = {(claim.predicate_type, claim.payload_sha256) for claim in claims}
-    for required in missing:
-        if (required.predicate_type, required.payload_sha256) not in have:
+    for required in signed.release.required if signed.release else ():
+        if required not in have:
             what = f"the required claim {required.predicate_type} is missing or was exchanged"
             findings.append(found("claim-missing", FILE, what, expected=required.payload_sha256))
     return tuple(claims), findings

@@ -71,7 +71,7 @@ def _constant(name: str) -> Json:
 
 def _check(value: Json, depth: int) -> None:
     """Depth, numbers too large for a float, and strings that no UTF-8 can hold (they would crash whoever writes them out)."""
-    if depth < 0:
+    if isinstance(value, list | dict) and not depth:
         raise RecursionError
     if isinstance(value, str):
         value.encode("utf-8")

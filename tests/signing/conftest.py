@@ -1,0 +1,67 @@
+"""A small signed release, and hands to break it with."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from safeflux_signing import dsse, strictjson
+from safeflux_signing.errors import SigningError
+from safeflux_signing.keys import PrivateKey
+from safeflux_signing.sign import sign
+from safeflux_signing.verify import verify
+from signed_release import CLAIMS, MOMENT, fill
+
+
+@pytest.fixture(scope="session")
+def key() -> PrivateKey:
+    return ec.generate_private_key(ec.SECP256R1())
+
+
+@pytest.fixture(scope="session")
+def other() -> PrivateKey:
+    return ec.generate_private_key(ec.SECP256R1())
+
+
+@pytest.fixture
+def bare(tmp_path: Path) -> Path:
+    """The files of a release, unsigned."""
+    return fill(tmp_path / "release")
+
+
+@pytest.fixture
+def release(bare: Path, key: PrivateKey) -> Path:
+    """The same, signed with ``key``, with three claims."""
+    sign(bare, key, release_id="demo-1.0", sequence=3, claims=CLAIMS, created=MOMENT)
+    return bare
+
+
+@pytest.fixture
+def refused(key: PrivateKey) -> Callable[[Path], SigningError]:
+    """The error with which a directory is refused under ``key``'s public half."""
+
+    def refuse(directory: Path) -> SigningError:
+        with pytest.raises(SigningError) as caught:
+            verify(directory, [key.public_key()])
+        return caught.value
+
+    return refuse
+
+
+@pytest.fixture
+def resign(key: PrivateKey) -> Callable[[Path, Callable[[Any], Any]], None]:
+    """Sign a changed manifest with the right key: what a thief of the key, or a careless tool, could do."""
+
+    def change(directory: Path, edit: Callable[[Any], Any]) -> None:
+        path = directory / "model.sig"
+        statement = json.loads(base64.b64decode(json.loads(path.read_text())["dsseEnvelope"]["payload"]))
+        edited = edit(statement)
+        payload = edited if isinstance(edited, bytes) else strictjson.dumps(statement)
+        path.write_bytes(dsse.dumps(dsse.seal(payload, key)) + b"\n")
+
+    return change
