@@ -16,7 +16,8 @@ from safeflux.policy import Policy
 
 MINI = Path(__file__).resolve().parent.parent / "mini" / "model"
 _GUIDED, _SHORT, _LONG = 28, 4, 512  # steps of guidance-distilled and of step-distilled models; T5 tokens of the former
-_WIDEST_TIMESTEP = 256  # sinusoidal time features that every FLUX.1 embeds
+_T5 = ("d_model", "d_kv", "num_heads", "d_ff", "num_layers", "feed_forward_proj")
+_TIME = 256  # sinusoidal time features that every FLUX.1 embeds
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class Geometry:
     text_tokens: int = 256
     image_size: int = 512
     vae_scale: int = 8
+    text_parameters: int = 4_630_511_616  # of T5's layers, without its vocabulary
 
     @property
     def width(self) -> int:
@@ -54,9 +56,9 @@ class Geometry:
         d, norms = self.width, 2 * self.head_dim  # RMS norms of queries and keys
         double = 2 * (18 * d * d + 15 * d + norms)  # each stream, in d x d: qkv 3, out 1, ff 8, AdaLN 6; biases 3 + 1 + 5 + 6
         single = 15 * d * d + 11 * d + norms  # qkv 3, mlp 4, out 5, AdaLN 3; biases 3 + 4 + 1 + 3
-        embedders = [(self.channels, d), (self.joint, d), (_WIDEST_TIMESTEP, d), (d, d), (self.pooled, d), (d, d)]
+        embedders = [(self.channels, d), (self.joint, d), (_TIME, d), (d, d), (self.pooled, d), (d, d)]
         if self.guidance:
-            embedders += [(_WIDEST_TIMESTEP, d), (d, d)]
+            embedders += [(_TIME, d), (d, d)]
         ends = [(d, 2 * d), (d, self.channels)]
         return self.double * double + self.single * single + sum(i * o + o for i, o in embedders + ends)
 
@@ -65,6 +67,11 @@ class Geometry:
         """Floating-point operations of one evaluation (one picture, one step)."""
         d, blocks = self.width, self.double + self.single
         return 2.0 * blocks * 12 * d * d * self.tokens + 4.0 * blocks * self.tokens**2 * d
+
+    @property
+    def text_flops(self) -> float:
+        """Floating-point operations of encoding one text with T5, padded as the pipeline pads; CLIP is small beside it."""
+        return 2.0 * self.text_parameters * self.text_tokens
 
     @property
     def activations(self) -> int:
@@ -115,6 +122,7 @@ def _geometry(directory: Path) -> Geometry:
     transformer = _json(directory / "transformer" / "config.json")
     tokenizer = _json(directory / "tokenizer_2" / "tokenizer_config.json", {})
     vae = _json(directory / "vae" / "config.json", {})
+    t5 = _json(directory / "text_encoder_2" / "config.json", {})
     usual = Geometry()
     guidance = bool(transformer.get("guidance_embeds", False))
     longest = tokenizer.get("model_max_length", _LONG)
@@ -131,6 +139,7 @@ def _geometry(directory: Path) -> Geometry:
         text_tokens=int(min(_LONG if guidance else 256, longest)),
         image_size=_json(directory / "generation_config.json", {}).get("height", usual.image_size),
         vae_scale=2 ** (len(vae.get("block_out_channels", (0,) * 4)) - 1),
+        text_parameters=_t5_parameters(**{name: t5[name] for name in _T5 if name in t5}),
     )
     wrong = [
         name
@@ -140,6 +149,13 @@ def _geometry(directory: Path) -> Geometry:
     if wrong:
         raise PlanError(f"{directory}: its configuration gives no sound {', '.join(wrong)}; wanted whole numbers above 0")
     return found
+
+
+def _t5_parameters(
+    d_model: int = 4096, d_kv: int = 64, num_heads: int = 64, d_ff: int = 10240, num_layers: int = 24, feed_forward_proj: str = "gated-gelu"
+) -> int:
+    """Weights of the encoder's layers; defaults are T5-XXL's, the names those of its configuration."""
+    return num_layers * d_model * (4 * d_kv * num_heads + (3 if "gated" in feed_forward_proj else 2) * d_ff)
 
 
 def _json(path: Path, otherwise: dict[str, Any] | None = None) -> dict[str, Any]:

@@ -14,7 +14,9 @@ from safeflux.policy import Choice, Limit, Policy
 from safeflux.statistics import needed_n, upper
 
 PRESETS = {"quick": 60, "standard": 200, "full": 500}  # pictures per concept and attack
-TRAIN_PROMPTS = 20  # per concept, and as many retained ones; the paper's number
+TRAIN_PROMPTS = 20  # per concept; the paper's number
+CANDIDATES = 2.5  # pairs drawn for each one kept, since the paper's filter drops some
+_SCALE = 16  # pictures a concept by which a method measures how far concept and anchor lie apart
 _CPU, _GPU = 4e10, 3e14  # operations a second: two cores in float32; one data-centre GPU in bfloat16 at under half its peak
 _CARDS = (24, 40, 80, 141)  # GB
 _SMALL = 10**9  # parameters up to which a transformer is worked on in float32 on a CPU
@@ -49,13 +51,15 @@ def images(policy: Policy, attack: Choice) -> int:
 
 
 def costs(policy: Policy, geometry: Geometry) -> tuple[Cost, ...]:
-    """In the order of the stages."""
+    """In the order of the stages. A backward pass counts as one evaluation: with frozen weights it costs what a forward pass does."""
     steps, concepts = geometry.steps, len(policy.concepts)
-    batch, updates = training(policy)
+    batch, updates, recompute = training(policy)
+    pairs = round(TRAIN_PROMPTS * CANDIDATES)
+    passes = "the base model's target, forward, back" + (", forward again" if recompute else "")
     found = [
-        Cost("prepare", f"{TRAIN_PROMPTS} prompts a concept, each with its anchor", 2 * TRAIN_PROMPTS * concepts * steps),
-        Cost("prepare", f"{TRAIN_PROMPTS} retained prompts a concept", TRAIN_PROMPTS * concepts * steps),
-        Cost("erase", f"{updates} updates of {batch} pictures: forward, again for the gradient, back", 3 * updates * batch * steps),
+        Cost("prepare", f"{pairs} pairs of prompt and anchor a concept, to keep {TRAIN_PROMPTS}", 2 * pairs * concepts * steps),
+        Cost("erase", "how far concept and anchor lie apart", 2 * _SCALE * concepts * steps),
+        Cost("erase", f"{updates} updates of {batch} pictures: {passes}", (3 + recompute) * updates * batch * steps),
     ]
     for attack in policy.audit.attacks:
         n = images(policy, attack)
@@ -70,14 +74,14 @@ def costs(policy: Policy, geometry: Geometry) -> tuple[Cost, ...]:
                 _texts(attack, concepts),
             )
         )
-    found.append(Cost("report", "before and after pictures", 2 * policy.report.pairs * concepts * steps))
     return tuple(found)
 
 
-def training(policy: Policy) -> tuple[int, int]:
-    """Batch and updates of the method, as the policy sets them or as it has them by default."""
-    method = policy.method
-    return value("method", method.name, "batch", method.options, 1), value("method", method.name, "updates", method.options, 0)
+def training(policy: Policy) -> tuple[int, int, bool]:
+    """Batch, updates, and whether steps are recomputed instead of kept: as the policy sets them, else as the method has them."""
+    name, chosen = policy.method.name, policy.method.options
+    batch, updates, recompute = (value("method", name, option, chosen, 0) for option in ("batch", "updates", "recompute"))
+    return batch, updates, bool(recompute)
 
 
 def _texts(attack: Choice, concepts: int) -> int:
@@ -133,23 +137,26 @@ def precision(geometry: Geometry) -> str:
 
 
 def memory(policy: Policy, geometry: Geometry) -> int:
-    """Bytes at the worst moment, which is training: weights, what one step of a batch keeps for its gradient, and room to work.
+    """Bytes at the worst moment, which is training: weights, what a batch keeps for its gradient (of one step if steps are
+    recomputed, else of all), and room to work.
 
-    The text encoders are freed before. Measured on FLUX.1 in bfloat16 (weights 22.2 GiB, 8.4 GiB a picture of 512 pixels); not timed.
+    The text encoders are freed before. Measured on FLUX.1 in bfloat16 (weights 22.2 GiB, 8.4 GiB a picture of 512 pixels and step).
     """
+    batch, _, recompute = training(policy)
     size, room = (4, 2**28) if precision(geometry) == "float32" else (2, 2**31)
-    return size * (geometry.parameters + training(policy)[0] * geometry.activations) + room
+    return size * (geometry.parameters + batch * (1 if recompute else geometry.steps) * geometry.activations) + room
 
 
 def time_class(policy: Policy, geometry: Geometry) -> str:
     """How long, and on what."""
-    operations = geometry.flops * sum(one.evaluations for one in costs(policy, geometry))
+    parts = costs(policy, geometry)
+    operations = geometry.flops * sum(one.evaluations for one in parts) + geometry.text_flops * sum(one.texts for one in parts)
     if precision(geometry) == "float32":
         return f"{_span(operations / _CPU)} on two CPU cores"
     need = memory(policy, geometry) / 1e9
     card = next((size for size in _CARDS if need <= size * 0.97), None)
     return f"{_span(operations / _GPU)} on one GPU; " + (
-        f"fits one of {card} GB" if card else f"fits none of {_CARDS[-1]} GB: lower the method's batch"
+        f"fits one of {card} GB" if card else f"fits none of {_CARDS[-1]} GB: a smaller batch, or recompute, helps"
     )
 
 

@@ -122,7 +122,7 @@ def _words_both_ways(root: Node) -> Iterator[Problem]:
 def _detectors(root: Node) -> Iterator[Problem]:
     """Only the embedded model has a detector of its own."""
     model = at(root, "base", "model")
-    if model is None or not isinstance(model.value, str) or model.value.startswith("builtin:"):
+    if model is None or not isinstance(model.value, str) or "/" not in model.value:  # builtin, or nothing known
         return
     for i, one in enumerate(items(at(root, "concepts"))):
         if isinstance(one.value, dict) and "detector" not in one.value:

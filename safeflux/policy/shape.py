@@ -88,6 +88,8 @@ class Shape:
         return BAD
 
     def value(self, node: Node, schema: Schema, path: str) -> Any:
+        if node.spoilt:
+            return BAD
         if "anyOf" in schema:
             fitting = [one for one in schema["anyOf"] if _fits(node, one)]
             return self.value(node, fitting[0], path) if fitting else self.say(node, path, schema, _meant(node, schema["anyOf"]))

@@ -11,7 +11,7 @@ import io
 import math
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 MAX_DEPTH = 12  # a policy needs six
@@ -40,13 +40,17 @@ class Problem:
 
 @dataclass(frozen=True)
 class Node:
-    """A value and its place; ``raw`` is a scalar as written, ``keys`` the places of a mapping's keys."""
+    """A value and its place; ``raw`` is a scalar as written, ``keys`` the places of a mapping's keys.
+
+    ``spoilt``: it was refused already, and what it would have been is nobody's business.
+    """
 
     value: Scalar | dict[str, Node] | list[Node]
     line: int
     column: int
     raw: str = ""
     keys: dict[str, tuple[int, int]] = field(default_factory=dict)
+    spoilt: bool = False
 
 
 class _StopError(Exception):
@@ -68,7 +72,8 @@ def parse(text: str) -> tuple[Node | None, list[Problem]]:
         builder.problems.append(Problem(mark.line + 1, mark.column + 1, "", _explain(said)))
     except ReaderError as error:
         before = text[: error.position]
-        said = f"came the character U+{ord(str(error.character)):04X}; printable text is allowed"
+        code = error.character if isinstance(error.character, int) else ord(error.character)
+        said = f"came the character U+{code:04X}; printable text is allowed"
         builder.problems.append(Problem(before.count("\n") + 1, error.position - before.rfind("\n"), "", said))
     except _StopError:
         pass
@@ -113,11 +118,12 @@ class _Builder:
         kind = type(event).__name__
         if kind == "AliasEvent":
             self.say(event, path, f"came the alias *{event.anchor}; a policy repeats what it means")
-            return self.place(event, None)
+            return replace(self.place(event, None), spoilt=True)
         if event.anchor:
             self.say(event, path, f"came the anchor &{event.anchor}; a policy has none")
         if event.tag:
-            self.say(event, path, f"came the tag {event.tag}; values are plain text, numbers, true or false")
+            tag = str(event.tag).replace("tag:yaml.org,2002:", "!!")
+            self.say(event, path, f"came the tag {tag}; values are plain text, numbers, true or false")
         if depth > MAX_DEPTH:
             self.say(event, path, f"came a value {depth} levels deep; {MAX_DEPTH} are allowed")
             raise _StopError
@@ -130,7 +136,8 @@ class _Builder:
                     break
                 items.append(self.node(item, f"{path}[{len(items)}]", depth + 1))
             return self.place(event, items)
-        return self.place(event, _scalar(event.value) if event.implicit[0] else event.value, raw=event.value)
+        scalar = _scalar(event.value) if event.implicit[0] else event.value
+        return replace(self.place(event, scalar, raw=event.value), spoilt=bool(event.tag))
 
     def mapping(self, event: Any, path: str, depth: int) -> Node:
         entries: dict[str, Node] = {}
@@ -145,7 +152,7 @@ class _Builder:
             inner = f"{path}.{name}" if path else name
             here = (key.start_mark.line + 1, key.start_mark.column + 1)
             value = self.node(next(self.events), inner, depth + 1)
-            if value.value is None and not value.raw:  # nothing written: the parser's mark is somewhere after it
+            if value.value is None and not value.raw and not value.spoilt:  # nothing written: the parser's mark is somewhere after it
                 value = Node(None, *here)
             if name in entries:
                 self.say(key, inner, f"came twice, first on line {keys[name][0]}; each key is allowed once")
