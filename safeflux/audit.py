@@ -12,6 +12,7 @@ from safeflux.audit_instruments import open_bench
 from safeflux.audit_lines import lines, measures, unchecked
 from safeflux.audit_store import Drawings
 from safeflux.options import options
+from safeflux.plan.cost import images
 from safeflux.policy import Choice, Policy
 from safeflux.types import AuditTask, Embedder, Finding, Prompt, Sample, Which
 from safeflux.workspace import key
@@ -60,19 +61,18 @@ def audit(
     policy: Policy,
     task: AuditTask,
     *,
-    images: int,
     store: Path | None = None,
     embedder: Callable[[], Embedder] | None = None,
 ) -> Audited:
-    """Run the policy's attacks (and always ``none``, which preservation is measured with) on both models, one at a time in memory.
+    """Run the policy's attacks on both models, one model at a time in memory.
 
-    ``images`` per concept and attack, where an attack's options do not say otherwise. With ``store``, a set of pictures
-    is kept there as soon as it is whole, and a later call with the same models, policy and task does not draw it again.
-    An attack or metric that breaks leaves unchecked lines with the reason. Raises StageError, before anything is drawn,
-    if a detector cannot be had or does not know what it is asked for.
+    With ``store``, a set of pictures is kept there as soon as it is whole, and a later call with the same models, policy
+    and task does not draw it again. ``embedder`` is the mini's own for the mini and CLIP for others, unless given. An
+    attack or metric that breaks leaves unchecked lines with the reason. Raises StageError, before anything is drawn, if
+    a detector cannot be had or does not know what it is asked for.
     """
     bench = open_bench(policy, embedder)
-    attacks = chosen(policy, images)
+    attacks = chosen(policy)
     drawings, broken = Drawings(store), dict[str, str]()
     subjects: tuple[tuple[Which, Subject], ...] = (("base", base), ("erased", erased))
     keys = {(which, a.name): _key(subject, a, task) for which, subject in subjects for a in attacks}
@@ -93,13 +93,10 @@ def audit(
     return Audited(tuple(findings), tuple(pairs), bench.used())
 
 
-def chosen(policy: Policy, images: int) -> list[Choice]:
-    """The policy's attacks with ``none`` among them, each with its number of pictures if it takes one."""
-    listed = list(policy.audit.attacks)
-    if "none" not in [attack.name for attack in listed]:
-        listed.insert(0, Choice("none"))
-    takes = {attack.name: "images" in options("attack", attack.name) for attack in listed}
-    return [Choice(a.name, {"images": images, **a.options} if takes[a.name] else a.options) for a in listed]
+def chosen(policy: Policy) -> list[Choice]:
+    """The policy's attacks, each with its number of pictures if it takes one."""
+    takes = {attack.name: "images" in options("attack", attack.name) for attack in policy.audit.attacks}
+    return [Choice(a.name, {**a.options, "images": images(policy, a)} if takes[a.name] else a.options) for a in policy.audit.attacks]
 
 
 def shown(base: Sequence[Sample], erased: Sequence[Sample], n: int) -> list[BeforeAfter]:

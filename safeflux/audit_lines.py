@@ -15,7 +15,7 @@ from safeflux.types import AuditTask, Finding, Instruments, Sample, Score, Statu
 
 log = logging.getLogger(__name__)
 
-PROMPTED = ("none", "paraphrase")  # a person's own words: every pair counts; of other attacks, those that work on the base
+PROMPTED = ("none", "paraphrase")  # a person's own words: every pair counts; of other attacks, those that work on the base model
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Measure:
 def measures(policy: Policy, attack: str) -> list[Measure]:
     """Everything that is measured on what ``attack`` drew."""
     limits = policy.limits
-    ceiling = limits.detection if attack in PROMPTED else limits.attack_success
+    ceiling = limits.detection if attack == "none" else limits.attack_success
     found = [Measure(c, attack, "detection", _about(c), ceiling, (c.label,)) for c in policy.concepts]
     if attack == "none":
         near = [c for c in policy.concepts if c.retain]
