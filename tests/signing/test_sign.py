@@ -126,6 +126,24 @@ def test_values_that_cannot_stand_in_a_signature_are_refused_before_anything_is_
     assert not (bare / "claims.jsonl").exists()
 
 
+def test_a_signature_that_cannot_be_written_leaves_the_old_one_whole(
+    release: Path, key: PrivateKey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = (release / "model.sig").read_bytes()
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(InputError) as caught:
+        sign(release, key, release_id="x", sequence=9, claims=CLAIMS)
+    monkeypatch.undo()
+    assert codes(caught.value) == {("claims.jsonl", "directory-unwritable")}
+    assert (release / "model.sig").read_bytes() == before
+    sign(release, key, release_id="x", sequence=9, claims=CLAIMS)
+    assert verify(release, [key.public_key()]).release is not None
+
+
 def test_created_defaults_to_now(bare: Path, key: PrivateKey) -> None:
     before = datetime.now(MOMENT.tzinfo).replace(microsecond=0)
     sign(bare, key, release_id="x", sequence=0)

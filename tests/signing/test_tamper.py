@@ -161,8 +161,9 @@ def test_signatures_by_other_keys_or_none_are_not_trusted(release: Path, key: Pr
     with pytest.raises(BadSignatureError) as missing:
         verify(release, [key.public_key()])
     assert codes(missing.value) == {("model.sig", "signature-missing")}
-    with pytest.raises(InputError):
+    with pytest.raises(InputError) as nowhere:
         verify(tmp_path / "nowhere", [key.public_key()])
+    assert {finding.code for finding in nowhere.value.findings} == {"directory-unreadable"}
 
 
 def test_every_finding_says_what_to_do(release: Path, refused: Refuse) -> None:
