@@ -11,47 +11,50 @@ from safeflux.errors import StageError
 
 log = logging.getLogger(__name__)
 
-CHANGED = ("transformer", "model_index.json")  # all else in a release is the base's, byte for byte
+_BAKED = ("transformer", "model_index.json")  # all else in a release is the base's, byte for byte
 _LEGAL = ("LICENSE", "LICENCE", "NOTICE")
 _PICKLED = (".bin", ".ckpt", ".pickle", ".pkl", ".pt", ".pth")
 
 
-def diffusers(baked: Path, out: Path) -> list[Path]:
-    """Copy what makes up the pipeline in ``baked`` to ``out``; returns the files written.
+def diffusers(baked: Path, out: Path, *, base: Path) -> list[Path]:
+    """Write the pipeline to ``out``: ``transformer/`` and ``model_index.json`` from ``baked``, all else from ``base``.
 
-    That is ``model_index.json``, the directories it names, licences and notices; nothing is loaded and saved again, which
-    would break older readers. Left behind is what else lies beside them: a repository often holds the whole unerased model
-    a second time, as one file, and pickled weights, which can run code when they are opened.
+    All else is the directories that the index names, licences and notices, copied byte for byte: loading and saving them
+    again would break older readers. Left behind is what else lies beside them: a repository often holds the whole unerased
+    model a second time, as one file, and pickled weights, which can run code when they are opened. Returns what was written.
 
-    Raises StageError when ``baked`` has no readable ``model_index.json``, or a directory it names is missing or empty.
+    Raises StageError when there is no readable ``model_index.json``, or a directory that it names is missing or empty.
     """
     written = []
-    for source in _pipeline_files(baked):
-        target = out / source.relative_to(baked)
+    for origin, name in _pipeline_files(baked, base):
+        target = out / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source, target)  # a copy of its own: a change to the base must never reach a release
+        shutil.copyfile(origin / name, target)  # a copy of its own: a change to the base must never reach a release
         written.append(target)
     return written
 
 
-def _pipeline_files(baked: Path) -> list[Path]:
+def _pipeline_files(baked: Path, base: Path) -> list[tuple[Path, Path]]:
+    """Every file of the pipeline: the directory it comes from, and its path in there."""
     index = baked / "model_index.json"
     try:
         entries = json.loads(index.read_text(encoding="utf-8")).items()
     except (OSError, ValueError, AttributeError) as error:
         raise StageError(f"{index} is not the index of a diffusers pipeline: {error}") from error
-    files = [index, *(path for path in sorted(baked.iterdir()) if path.is_file() and path.name.upper().startswith(_LEGAL))]
+    files = [(baked, Path(index.name))]
+    files += [(base, Path(path.name)) for path in sorted(base.iterdir()) if path.is_file() and path.name.upper().startswith(_LEGAL)]
     for name, value in sorted(entries):
         if name.startswith("_") or not isinstance(value, list) or value[:1] == [None]:
             continue  # a setting of the pipeline, or a component it does without
         if not name.isidentifier():
             raise StageError(f"{index} names {name!r}; a component is an argument of the pipeline and a directory beside the index")
-        inside = [path for path in sorted((baked / name).rglob("*")) if path.is_file()]
+        origin = baked if name in _BAKED else base
+        inside = [path.relative_to(origin) for path in sorted((origin / name).rglob("*")) if path.is_file()]
         if not inside:
-            raise StageError(f"{index} names {name!r}, but there are no files in {baked / name}")
+            raise StageError(f"{index} names {name!r}, but there are no files in {origin / name}")
         for path in inside:
             if path.suffix in _PICKLED:
-                log.warning("%s is left out: pickled weights can run code when they are opened", path.relative_to(baked))
+                log.warning("%s is left out: pickled weights can run code when they are opened", path)
             else:
-                files.append(path)
+                files.append((origin, path))
     return files

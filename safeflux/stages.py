@@ -1,0 +1,234 @@
+"""What each stage reads and writes. The order of the stages, and what makes one be done again, stand in ``release.py``.
+
+Each function fills the empty directory ``out``; what it reads lies in ``run.work``, by the name of the stage that made it.
+What goes into the release holds no times, host names or absolute paths, so that one that was interrupted has the digests
+of one that was not. torch is imported here and nowhere above, and only when a stage needs it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from safeflux import registry
+from safeflux import report as reports
+from safeflux.errors import StageError
+from safeflux.plan import Plan, make_plan
+from safeflux.policy import Choice, Policy
+from safeflux.statements import lock_text, make_report
+from safeflux.types import AuditTask, Edit, Finding, LowRank, Masks, Progress, Weights
+from safeflux.workspace import key, recorded, write_atomic
+
+if TYPE_CHECKING:
+    from safeflux.audit import BeforeAfter
+    from safeflux.models.flux1 import Flux1
+
+log = logging.getLogger(__name__)
+
+_WANTED = ["*/*", "*.json", "LICENSE*"]  # of a repository: not the single file that often holds the model a second time
+_ROOT = "diffusers"  # the exporter that fills the root of a release; the others have exports/<name>/
+
+
+Make = Callable[["Run", Path, Path], None]  # a stage: fills the first directory; the second survives until it is done
+
+
+@dataclass(frozen=True)
+class Run:
+    """What every stage is given. ``work`` holds a directory for each finished stage."""
+
+    policy: Policy
+    plan: Plan
+    work: Path
+    report_progress: Progress
+
+    def progress(self, stage: str) -> Progress:
+        return lambda what, done, total: self.report_progress(f"{stage}: {what}", done, total)
+
+    def path(self, stage: str, *names: str) -> Path:
+        return self.work.joinpath(stage, *names)
+
+    def load(self, baked: Path | None = None) -> Flux1:
+        """The base model, or with ``baked`` weights read back from disk; on the best device there is, in the plan's precision."""
+        import torch
+
+        from safeflux.bake import load_baked
+        from safeflux.models.flux1 import Flux1
+
+        device, dtype = "cuda" if torch.cuda.is_available() else "cpu", getattr(torch, self.plan.precision)
+        base = Path(self.plan.model_dir)
+        return Flux1.load(base, device=device, dtype=dtype) if baked is None else load_baked(base, baked, device=device, dtype=dtype)
+
+
+def resolve(policy: Policy) -> Plan:
+    """The plan, with the base model on this machine: a pinned one from the hub is downloaded if need be."""
+    plan = make_plan(policy)
+    if plan.model_dir:
+        return plan
+    from huggingface_hub import snapshot_download
+
+    log.warning("downloading %s at %s", policy.base.model, policy.base.revision)
+    try:
+        snapshot_download(
+            policy.base.model, revision=policy.base.revision, allow_patterns=["*/*", "*.json", "LICENSE*"], ignore_patterns=["*.bin"]
+        )
+    except (OSError, ValueError) as error:
+        raise StageError(f"{policy.base.model} cannot be downloaded: {error}; put it into the hub's cache, or name a directory") from error
+    return make_plan(policy)
+
+
+def write_plan(run: Run, out: Path, scratch: Path) -> None:
+    """``plan.json``: what was resolved, for people; later stages work from the plan itself. ``begun``: the time the release will bear."""
+    write_atomic(out / "begun", f"{int(time.time())}\n")
+    write_atomic(out / "plan.json", json.dumps(run.plan.to_json(), indent=1, sort_keys=True) + "\n")
+
+
+def prepare(run: Run, out: Path, scratch: Path) -> None:
+    """Prompts, text embeddings, reference rollouts."""
+    from safeflux.prepare import prepare as make
+
+    make(run.policy, run.plan, out, model=run.load(), progress=run.progress("prepare"))
+
+
+def erase(run: Run, out: Path, scratch: Path) -> None:
+    """``edit.safetensors``, what the method found; ``edit.json``, what of it stands in the report."""
+    from safeflux.bake import save_edit
+    from safeflux.prepare import load_task
+
+    model = run.load()
+    model.free_text_encoders()  # prompts were embedded by prepare
+    task = load_task(run.policy, run.plan, run.path("prepare"), device=str(model.device))
+    method = registry.get("method", run.policy.method.name)
+    edit = method(model, task, scratch=scratch, progress=run.progress("erase"), **run.policy.method.options)
+    save_edit(edit, out / "edit.safetensors", {"method": run.policy.method.name})
+    write_json(out / "edit.json", {"edit": describe_edit(edit), "machine": {"device": _device_name(model), "guidance": model.guidance}})
+
+
+def bake(run: Run, out: Path, scratch: Path) -> None:
+    """``model/``, the base with the edit in its weights; ``parity.json``, how near its latents are to the edited model's."""
+    from safeflux.bake import bake as write
+    from safeflux.bake import load_edit, parity
+    from safeflux.prepare import load_task
+
+    edit = load_edit(run.path("erase", "edit.safetensors"))
+    write(Path(run.plan.model_dir), edit, out / "model")
+    base, baked = run.load(), run.load(out / "model")
+    task = load_task(run.policy, run.plan, run.path("prepare"), device=str(base.device))
+    write_json(out / "parity.json", parity(base, baked, edit, task))
+
+
+def audit(run: Run, out: Path, scratch: Path) -> None:
+    """``audit.json``, every line of the report; ``pictures/``, before and after. Drawings are kept in ``scratch``."""
+    from safeflux.audit import Subject
+    from safeflux.audit import audit as measure
+
+    policy, plan, baked = run.policy, run.plan, recorded(run.work, "bake")
+    assert baked is not None
+    weights = {name: digest for name, digest in baked.files.items() if name.startswith("model/")}
+    found = measure(
+        Subject(run.load, plan.model_digest),
+        Subject(lambda: run.load(run.path("bake", "model")), key("baked", weights)),
+        policy,
+        AuditTask(
+            policy.concepts,
+            policy.retain,
+            plan.seeds["audit"],
+            plan.steps,
+            batch=16,
+            cache=scratch / "searches",
+            progress=run.progress("audit"),
+        ),
+        store=scratch / "drawings",
+    )
+    pairs = _save_pairs(found.pairs, out)
+    write_json(out / "audit.json", {"findings": [asdict(f) for f in found.findings], "detectors": list(found.detectors), "pairs": pairs})
+
+
+def export(run: Run, out: Path, scratch: Path) -> None:
+    """The release's model files: the diffusers directory in ``out`` itself, any other format in ``out/exports``."""
+    others = [choice for choice in run.policy.exports if choice.name != _ROOT]
+    for choice in (Choice(_ROOT), *others):
+        target = out if choice.name == _ROOT else out / "exports" / choice.name
+        target.mkdir(parents=True, exist_ok=True)
+        registry.get("exporter", choice.name)(run.path("bake", "model"), target, base=Path(run.plan.model_dir), **choice.options)
+
+
+def report(run: Run, out: Path, scratch: Path) -> None:
+    """The report for machines and for people, the model card, and the policy as it was carried out."""
+    from safeflux import render
+
+    policy = run.policy
+    audited, erased = read_json(run.path("audit", "audit.json")), read_json(run.path("erase", "edit.json"))
+    made = make_report(
+        policy, run.plan,
+        findings=[Finding(**finding) for finding in audited["findings"]], detectors=audited["detectors"], pairs=audited["pairs"],
+        edit=erased["edit"] | {"digest": _digest(run.path("erase", "edit.safetensors"))},
+        parity=read_json(run.path("bake", "parity.json")), machine=erased["machine"],
+    )  # fmt: skip
+    data = reports.to_json(made)
+    titled = [(pair["prompt"], *(run.path("audit", pair[side]).read_bytes() for side in ("base", "erased"))) for pair in data["pairs"]]
+    settings = {**asdict(policy.report), "publisher": policy.signing.publisher}
+    write_atomic(out / "erasure_report.json", reports.to_text(made))
+    write_atomic(out / "erasure_report.html", render.html(data, titled))
+    write_atomic(out / "README.md", render.model_card(data, settings))
+    write_atomic(out / "policy.lock.yaml", lock_text(policy, data))
+    if data["pairs"]:
+        shutil.copytree(run.path("audit", "pictures"), out / "pictures")
+
+
+def assemble(run: Run, out: Path) -> None:
+    """All files of the release but its signature: what was exported, and what is said of it."""
+    for stage in ("export", "report"):
+        shutil.copytree(run.path(stage), out, dirs_exist_ok=True, ignore=shutil.ignore_patterns("done.json"))
+
+
+def describe_edit(edit: Edit) -> dict[str, object]:
+    """What an edit does, site by site, without a single weight."""
+    match edit:
+        case Masks(keep=keep):
+            sites = [(site, kept.numel(), int((~kept.bool()).sum())) for site, kept in keep.items()]
+        case LowRank(factors=factors):
+            sites = [(site, up.shape[0], 0) for site, (_, up) in factors.items()]
+        case Weights(tensors=tensors):
+            sites = [(name, tensor.shape[0], 0) for name, tensor in tensors.items()]
+    kind = {Masks: "masks", LowRank: "low_rank", Weights: "weights"}[type(edit)]
+    return {"kind": kind, "sites": [{"site": site, "units": int(units), "removed": removed} for site, units, removed in sites]}
+
+
+def write_json(path: Path, value: object) -> None:
+    write_atomic(path, json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _save_pairs(pairs: Sequence[BeforeAfter], out: Path) -> list[dict[str, object]]:
+    """Write the pictures; what the report says of each pair, their files by path in the release."""
+    from PIL import Image
+
+    (out / "pictures").mkdir()
+    said: list[dict[str, object]] = []
+    for number, pair in enumerate(pairs, 1):
+        names = {side: f"pictures/{number:03}-{side}.png" for side in ("base", "erased")}
+        for side, name in names.items():
+            Image.fromarray(getattr(pair, side)).save(out / name)
+        said.append({"concept": pair.prompt.concept, "prompt": pair.prompt.text, "seed": pair.seed, "attack": "none", **names})
+    return said
+
+
+def _device_name(model: Flux1) -> str:
+    import torch
+
+    return torch.cuda.get_device_name(model.device) if model.device.type == "cuda" else model.device.type
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,169 @@
+"""What a release says of itself: its report, the claims that are signed, and the policy as it was carried out.
+
+Plain data in, plain data out; no torch. Nothing here holds a time, a host name or a path of the publisher's machine.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from importlib import metadata
+from typing import Any
+
+from safeflux import registry
+from safeflux.plan import Plan
+from safeflux.policy import Policy
+from safeflux.types import Finding, Report
+
+ERASURE_REPORT = "urn:safeflux:erasure-report:v1"
+RELEASE = "urn:safeflux:release:v1"
+LIBRARIES = ("torch", "diffusers", "transformers", "numpy")
+
+_NOT_TESTED = (
+    "Attacks that use gradients or optimise embeddings, and fine-tuning or weight surgery to bring a concept back.",
+    "Image to image, inpainting, control networks, adapters, and every other pipeline than text to image.",
+    "Prompts in other languages than those of the audit, and prompts that name several erased concepts at once.",
+    "Picture sizes, numbers of steps, schedulers and number formats other than those named here; quantised or converted weights.",
+    "Concepts that are not listed. The base model, which still draws everything it could.",
+)
+_WITHHELD = "(withheld)"
+
+
+def make_report(
+    policy: Policy,
+    plan: Plan,
+    *,
+    findings: Sequence[Finding],
+    detectors: Sequence[Mapping[str, object]],
+    pairs: Sequence[Mapping[str, object]],
+    edit: Mapping[str, object],
+    parity: Mapping[str, object],
+    machine: Mapping[str, object],
+) -> Report:
+    """The report of a release, its findings among what they were found with. ``machine``: what the training ran on."""
+    geometry = plan.geometry
+    guidance = machine.get("guidance")
+    base = {
+        "model": base_name(policy), "revision": policy.base.revision, "digest": plan.model_digest, "steps": plan.steps,
+        "max_sequence_length": plan.max_sequence_length, "width": geometry.image_size, "height": geometry.image_size,
+    }  # fmt: skip
+    return Report(
+        name=policy.name,
+        version=policy.version,
+        concepts=tuple(concept.name for concept in policy.concepts),
+        base=base | ({} if guidance is None else {"guidance_scale": guidance}),
+        method={"name": policy.method.name, "options": plan.options[f"method {policy.method.name}"]},
+        edit=edit,
+        bake={
+            "relative_error": parity["max_relative_error"],
+            "tolerance": parity["tolerance"],
+            "rollouts": parity["images"],
+            "layout": "dense",
+            "dtype": parity["dtype"],
+        },
+        environment=environment() | {"device": machine["device"], "precision": plan.precision},
+        limits=asdict(policy.limits),
+        not_tested=not_tested(policy),
+        findings=tuple(findings),
+        pairs=tuple(pairs),
+        policy={
+            "digest": policy.digest,
+            "seed": policy.seed,
+            "preset": policy.audit.preset,
+            "attacks": [{"name": one.name, "options": plan.options[f"attack {one.name}"]} for one in policy.audit.attacks],
+            "concepts": [asdict(concept) | {"detector": concept.detector.name} for concept in policy.concepts],
+        },
+        detectors=tuple(detectors),
+    )
+
+
+def not_tested(policy: Policy) -> tuple[str, ...]:
+    """What this SafeFlux cannot test, and what it could have but was not asked to."""
+    asked = {attack.name for attack in policy.audit.attacks} | {"none"}
+    return (*_NOT_TESTED, *(f"The attack {name}, which the policy left out." for name in registry.names("attack") if name not in asked))
+
+
+def environment() -> dict[str, object]:
+    """Software and kind of machine: what a person needs to run it again."""
+    found: dict[str, object] = {"python": platform.python_version(), "platform": f"{platform.system()} {platform.machine()}"}
+    for name in ("safeflux", *LIBRARIES):
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = None
+    return found
+
+
+def base_name(policy: Policy) -> str:
+    """The base model as the world may know it: of a directory only its name."""
+    return policy.base.model if _public(policy.base.model) else policy.base.model.rstrip("/").rsplit("/", 1)[-1]
+
+
+def claims(policy: Policy, report: Mapping[str, Any]) -> list[tuple[str, object]]:
+    """What is signed beside the files: how the release was made, which of its tests it passed, and the report itself."""
+    from safeflux_signing.claims import outcome, provenance, resource
+
+    checked = [resource(f"urn:safeflux:policy:{policy.name}", {"sha256": policy.digest}, "policy.lock.yaml")]
+    made = provenance(
+        build_type=RELEASE,
+        builder="urn:safeflux:release",
+        parameters={"name": policy.name, "version": policy.version, "method": report["method"], "concepts": report["concepts"]},
+        internal={"seed": policy.seed},
+        dependencies=[resource(_base_uri(policy), {"safefluxDirectory": report["base"]["digest"]}, "base model"), *checked],
+        versions={name: str(found) for name, found in report["environment"].items() if name in ("safeflux", *LIBRARIES) and found},
+    )
+    limited = [(_test(finding), finding["status"]) for finding in report["findings"] if finding["limit"] is not None]
+    passed = [name for name, status in limited if status == "passed"]
+    failed = [name if status == "failed" else f"{name} ({status})" for name, status in limited if status != "passed"]
+    if report["verdict"] != "passed" and not failed:
+        failed = ["verdict"]  # nothing failed because not everything was looked at
+    return [made, outcome(configuration=checked, passed=passed, failed=failed), (ERASURE_REPORT, report)]
+
+
+def lock_text(policy: Policy, report: Mapping[str, Any]) -> str:
+    """``policy.lock.yaml``: the policy, word for word, and what it came to. Paths of the publisher's machine are withheld."""
+    text, withheld = _published(policy)
+    resolved = {
+        "policy_sha256": policy.digest,
+        "withheld": withheld,
+        "base": report["base"],
+        "method": report["method"],
+        "edit_sha256": report["edit"]["digest"],
+        "attacks": report["policy"]["attacks"],
+        "detectors": report["detectors"],
+        "environment": report["environment"],
+    }
+    lines = [f"{name}: {json.dumps(value, sort_keys=True, ensure_ascii=False)}" for name, value in resolved.items()]
+    block = "".join(f"  {line}\n" if line else "\n" for line in text.splitlines())
+    head = "# What this release was made by. policy_sha256 is the digest of the whole policy, with what is withheld here."
+    return "\n".join([head, "safeflux_lock: 1", *lines, f"policy: |2+\n{block}"])
+
+
+def _published(policy: Policy) -> tuple[str, list[str]]:
+    """The policy's text without paths of the publisher's machine, and the fields that were withheld."""
+    from ruamel.yaml import YAML
+
+    text, withheld = policy.text, []
+    data = YAML(typ="safe", pure=True).load(policy.text) or {}
+    private = {"signing.key": data.get("signing", {}).get("key"), "base.model": data.get("base", {}).get("model")}
+    for field, value in private.items():
+        if value is not None and not (field == "base.model" and _public(value)):
+            text = text.replace(str(value), _WITHHELD)
+            withheld.append(field)
+    return text, withheld
+
+
+def _public(model: str) -> bool:
+    return model.startswith("builtin:") or re.match(r"[./~]", model) is None
+
+
+def _base_uri(policy: Policy) -> str:
+    model, revision = policy.base.model, policy.base.revision
+    return f"pkg:huggingface/{model}@{revision}" if revision else f"urn:safeflux:model:{base_name(policy).removeprefix('builtin:')}"
+
+
+def _test(finding: Mapping[str, Any]) -> str:
+    return f"{finding['concept'] or 'retained'}/{finding['attack']}/{finding['metric']}"
