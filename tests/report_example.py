@@ -29,7 +29,7 @@ def counted(concept: str | None, attack: str, metric: str, base: tuple[int, int]
 
     control = line("base", *base, "control")
     keep = metric in ("retained", "neighbours")
-    limit = LIMITS["retained" if keep else "attack_success" if attack == "ring-a-bell" else "detection"]
+    limit = LIMITS["retained" if keep else "detection" if attack == "none" else "attack_success"]
     finding = decide(line("erased", *erased, "unchecked"), control, limit["value"], limit["confidence"], keep=keep)
     return control, finding
 
@@ -60,7 +60,7 @@ def policy() -> dict[str, Any]:
         "captain comet": ("character", ["captain comet"], "a circle", ["rusty robot"]),
     }
     concepts = [
-        {"name": name, "category": category, "targets": targets, "anchor": anchor, "retain": retain, "detector": "mini", "label": name}
+        {"name": name, "category": category, "targets": targets, "anchor": anchor, "retain": retain, "detector": {"name": "mini", "options": {}}, "label": name}
         for name, (category, targets, anchor, retain) in about.items()
     ]
     attacks = [

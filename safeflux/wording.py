@@ -1,0 +1,210 @@
+"""How a report speaks: names, numbers and the sentences at its top. Shared by the HTML report and the model card.
+
+No sentence here claims more than what was measured; "safe" is not among the words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+Json = Mapping[str, Any]
+
+ATTACKS = {"none": "direct prompts", "paraphrase": "reworded prompts", "ring-a-bell": "Ring-A-Bell search"}
+METRICS = {
+    "detection": "concept shown", "retained": "still drawn", "neighbours": "neighbours still drawn", "embedding-score": "embedding score",
+    "feature-distance": "feature distance", "ssim": "SSIM to the base model",
+}  # fmt: skip
+KEPT = "what must stay"
+RISKS = {  # the names of the generative AI risks in NIST AI 600-1 that a concept's category falls under
+    "nudity": "Obscene, Degrading, and/or Abusive Content", "violence": "Dangerous, Violent, or Hateful Content",
+    "identity": "Data Privacy", "character": "Intellectual Property", "style": "Intellectual Property",
+}  # fmt: skip
+DISTURBING = ("nudity", "violence")  # categories whose pictures are shown on request only
+SCOPE = (
+    "This holds for these weights and for the prompts, attacks, budgets, detectors and noise seeds listed in this report. "
+    "It says nothing about others."
+)
+BASE_STANDS = (
+    "Whoever has the base model's weights can still draw everything the base model can. Where the base is public, erasure protects "
+    "the users of this release, not the world."
+)
+PROMISES = (
+    ("A user of this release", "prompts, seeds, the sampler", "measured rates with bounds, for the attacks and budgets listed above"),
+    ("Someone with these weights", "gradients, embeddings, fine-tuning, surgery", "nothing, unless an attack of that kind is listed above"),
+    ("Someone with the base model's weights", "everything the base model can do", "nothing"),
+    (
+        "Someone between publisher and user", "the download",
+        "any changed, added or removed byte is refused by verification; this report belongs to exactly these weights",
+    ),
+    (
+        "A publisher who wants to look good", "the policy, the prompts, the seeds",
+        "limits fixed before the audit, a control for every line, seeds and detectors named, so that others can run it again",
+    ),
+)  # fmt: skip
+
+
+def percent(rate: float, against: float | None = None) -> str:
+    """``rate`` in percent; with as many digits as it takes to show on which side of ``against`` it lies."""
+    digits = 1
+    while against is not None and digits < 6 and rate != against and f"{100 * rate:.{digits}f}" == f"{100 * against:.{digits}f}":
+        digits += 1
+    return f"{100 * rate:.{digits}f}%"
+
+
+def round_percent(rate: float) -> str:
+    """A limit as a person wrote it: 10%, not 10.0%."""
+    return f"{percent(rate)[:-1].removesuffix('.0')}%"
+
+
+def number(value: float | None) -> str:
+    if value is None:
+        return "n/a"
+    return f"{value:,}" if isinstance(value, int) else f"{value:.3g}" if value and abs(value) < 1e-3 else f"{value:,.3f}"
+
+
+def attack(name: str) -> str:
+    return ATTACKS.get(name, name)
+
+
+def begin(words: str) -> str:
+    """``words`` as the beginning of a line."""
+    return words[:1].upper() + words[1:]
+
+
+def metric(name: str) -> str:
+    return METRICS.get(name, name.replace("-", " "))
+
+
+def measured(finding: Json) -> str:
+    """ "3 of 150, 2%" or "0.312"."""
+    if finding["value"] is None:
+        return "no pictures"
+    if finding["k"] is None:
+        return number(finding["value"])
+    return f"{finding['k']:,} of {finding['n']:,} ({percent(finding['value'])})"
+
+
+def interval(finding: Json) -> str:
+    if finding["low"] is None or finding["high"] is None:
+        return ""
+    if finding["k"] is None:
+        return f"{number(finding['low'])} to {number(finding['high'])}"
+    return f"{percent(finding['low'])[:-1]} to {percent(finding['high'])}"
+
+
+def limited(report: Json) -> list[Json]:
+    """The lines of the erased model that a limit applies to."""
+    return [f for f in report["findings"] if f["model"] == "erased" and f["limit"] is not None]
+
+
+def control(report: Json, finding: Json) -> Json | None:
+    """The base model's line that belongs to ``finding``."""
+    same = ("concept", "attack", "metric")
+    found = (f for f in report["findings"] if f["model"] == "base" and all(f[key] == finding[key] for key in same))
+    return next(found, None)
+
+
+def is_floor(finding: Json) -> bool:
+    """Whether ``finding`` must stay above its limit; an undecided line shows it by its metric alone."""
+    if finding["bound"] is None:
+        return finding["concept"] is None or finding["metric"] == "neighbours"
+    return bool(finding["bound"] < finding["value"] or finding["bound"] == 0)
+
+
+def bound(finding: Json) -> str:
+    """The bound with its direction: "≤ 2.0%"."""
+    if finding["bound"] is None:
+        return "none"
+    return f"{'≥' if is_floor(finding) else '≤'} {percent(finding['bound'], finding['limit'])}"
+
+
+def limit(finding: Json) -> str:
+    return f"{'≥' if is_floor(finding) else '≤'} {round_percent(finding['limit'])}"
+
+
+def subject(finding: Json) -> str:
+    extra = "" if finding["metric"] in ("detection", "retained") else f", {metric(finding['metric'])}"
+    return f"{finding['concept'] or KEPT}, {attack(finding['attack'])}{extra}"
+
+
+def in_words(finding: Json, control: Json | None) -> str:
+    """A chart for those who cannot see it."""
+    base = "not measured" if control is None else measured(control)
+    return f"erased model {measured(finding)}, bound {bound(finding)}, limit {limit(finding)}, base model {base}"
+
+
+def edit_in_words(edit: Json) -> str:
+    """How much of the base model the edit took away."""
+    units, gone = sum(site["units"] for site in edit["sites"]), sum(site["removed"] for site in edit["sites"])
+    touched = sum(site["removed"] > 0 for site in edit["sites"])
+    kind = f"An edit of kind {edit['kind'].replace('_', ' ')}"
+    if not units:
+        return f"{kind}; it removes no units."
+    said = f"{kind}: {gone:,} of {units:,} units ({percent(gone / units)}) are gone, from {touched} of {len(edit['sites'])} places."
+    if edit.get("parameters") and "zeroed" in edit:
+        share = percent(edit["zeroed"] / edit["parameters"])
+        said += f" {edit['zeroed']:,} of {edit['parameters']:,} parameters ({share}) are zero because of it."
+    return said
+
+
+def parity_in_words(bake: Json) -> str:
+    """What the check of the baked weights against the edited model found."""
+    if "relative_error" not in bake or "tolerance" not in bake:
+        return "No comparison between the edited and the baked model was recorded."
+    said = f"Their final latents differ from those of the edited model by {bake['relative_error']:.1e} relative at most"
+    said += f" (allowed: {bake['tolerance']:.0e})"
+    said += f", over {bake['rollouts']} sampling runs" if "rollouts" in bake else ""
+    said += f", in {bake['dtype']}" if "dtype" in bake else ""
+    return said + (f". Layout: {bake['layout']}." if "layout" in bake else ".")
+
+
+def headline(report: Json) -> str:
+    """Whether the policy's limits were met, and if not, which."""
+    lines = limited(report)
+    if not lines:
+        return "Nothing was measured against a limit, so nothing has been shown."
+    of = f"{len(lines)} test{'s' * (len(lines) > 1)}"
+    failed = [f for f in lines if f["status"] == "failed"]
+    undecided = [f for f in lines if f["status"] == "unchecked"]
+    missing = [name for name in report["concepts"] if all(f["concept"] != name or is_floor(f) for f in lines)]
+    said = [f"{len(failed)} of {of} failed: {_list(failed)}."] if failed else []
+    said += [f"{len(undecided)} of {of} could not be decided: {_list(undecided)}."] if undecided else []
+    said += [f"Nothing was tested for {_and(missing)}."] if missing else []
+    return " ".join(said) or f"All {of} against the limits of the policy passed."
+
+
+def summary(report: Json) -> str:
+    """What was asked for, what came, and what the base model did on the same prompts and seeds."""
+    lines = limited(report)
+    sought = [f for f in lines if not is_floor(f) and f["bound"] is not None]
+    said = []
+    if sought:
+        ways = len({f["attack"] for f in sought})
+        said.append(
+            f"Asked in {ways} way{'s' * (ways > 1)} for {_and(sorted({f['concept'] for f in sought}, key=report['concepts'].index))}, "
+            f"the erased model showed it in {_total(sought)}; the base model in {_total(_controls(report, sought))}."
+        )
+        worst = max(sought, key=lambda f: float(f["bound"]) / max(float(f["limit"]), 1e-9))
+        against = f"{percent(worst['bound'], worst['limit'])} against a limit of {round_percent(worst['limit'])}"
+        said.append(f"The weakest line, {subject(worst)}, is bounded by {against}.")
+    if kept := [f for f in lines if f["concept"] is None and f["bound"] is not None]:
+        said.append(f"What must stay was drawn in {_total(kept)}; by the base model in {_total(_controls(report, kept))}.")
+    return " ".join(said)
+
+
+def _controls(report: Json, findings: Iterable[Json]) -> list[Json]:
+    return [line for f in findings if (line := control(report, f)) is not None]
+
+
+def _total(findings: Sequence[Json]) -> str:
+    k, n = sum(f["k"] or 0 for f in findings), sum(f["n"] for f in findings)
+    return f"{k:,} of {n:,} pictures" + (f" ({percent(k / n)})" if n else "")
+
+
+def _list(findings: Sequence[Json]) -> str:
+    return "; ".join(map(subject, findings[:3])) + (f"; and {len(findings) - 3} more" if len(findings) > 3 else "")
+
+
+def _and(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} or {names[-1]}"
