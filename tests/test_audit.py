@@ -16,7 +16,8 @@ from safeflux.audit_lines import judged
 from safeflux.audit_store import Drawings
 from safeflux.errors import StageError
 from safeflux.policy import Audit, Base, Choice, Concept, Limit, Limits, Policy, ReportSettings, Signing
-from safeflux.types import AuditTask, Finding, Prompt, Sample
+from safeflux.report import verdict
+from safeflux.types import AuditTask, Finding, Prompt, Report, Sample
 
 COLOURS = {"sword": (200, 0, 0), "blade": (200, 0, 0), "cross": (0, 200, 0), "tree": (0, 0, 200), "house": (0, 200, 200)}
 SWORD = Concept("sword", "object", ("sword", "blade"), "", ("cross",), Choice("painted"), "sword")
@@ -189,6 +190,15 @@ def test_an_attack_that_breaks_leaves_the_others_and_no_pass() -> None:
     assert (attack.status, attack.limit, attack.n) == ("unchecked", 0.1, 0)
     assert attack.reason == "the attack broke on the base model: RuntimeError: out of riddles"
     assert line(found, "none", "detection").status == "passed"
+
+
+@pytest.mark.parametrize(("gone", "attack", "wanted"), [
+    (("sword", "blade"), "riddle", "passed"), ((), "riddle", "failed"), (("sword",), "riddle", "failed"),
+    (("sword", "blade", "tree"), "riddle", "failed"), (("sword", "blade"), "broken", "failed"),
+])  # fmt: skip
+def test_the_verdict_on_it_all(gone: tuple[str, ...], attack: str, wanted: str) -> None:
+    found = run(Painter(), Painter(gone), make_policy(Choice("none"), Choice(attack))).findings
+    assert verdict(Report("demo", "1", ("sword",), {}, {}, {}, {}, {}, (), found)) == wanted
 
 
 def test_a_metric_that_breaks_leaves_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
