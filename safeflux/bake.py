@@ -179,7 +179,7 @@ def in_force(model: Flux1, edit: Edit) -> Iterator[None]:
 
 def load_baked(model_dir: Path, baked: Path, *, device: str = "cpu", dtype: torch.dtype = torch.float32) -> Flux1:
     """The base with the baked transformer, read back from disk."""
-    transformer = FluxTransformer2DModel.from_pretrained(baked / "transformer", torch_dtype=dtype)
+    transformer = FluxTransformer2DModel.from_pretrained(baked / "transformer", dtype=dtype)
     return Flux1.load(model_dir, device=device, dtype=dtype, transformer=transformer)
 
 

@@ -23,6 +23,8 @@ from safeflux.mini.world import LABELS, SIZE, Scene, render
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderTiny
+
+    from safeflux.mini.autoencoder import Code
     from numpy.typing import NDArray
 
 Which = Literal["judge", "checker"]
@@ -109,10 +111,10 @@ def targets(scenes: list[Scene]) -> Tensor:
 
 
 @torch.no_grad()
-def wear(x: Tensor, vae: AutoencoderTiny, rng: random.Random) -> Tensor:
+def wear(x: Tensor, code: Code, vae: AutoencoderTiny, rng: random.Random) -> Tensor:
     """What generation does to a picture: half the batch through noisy latents, then blur, shift of tone and pixel noise."""
     half = len(x) // 2
-    z = vae.encode(x[:half]).latents
+    z = code.encode(x[:half])
     z = z + torch.randn_like(z) * torch.rand(half, 1, 1, 1) * 0.45
     x = torch.cat([vae.decode(z).sample.clamp(-1, 1), x[half:]])
     if rng.random() < 0.4:
@@ -122,7 +124,9 @@ def wear(x: Tensor, vae: AutoencoderTiny, rng: random.Random) -> Tensor:
     return (x * tone + 0.06 * torch.rand(len(x), 1, 1, 1) * torch.randn_like(x)).clamp(-1, 1)
 
 
-def train(which: Which, vae: AutoencoderTiny, *, steps: int, batch: int, seed: int, tick: Callable[[int, float], None]) -> nn.Module:
+def train(
+    which: Which, code: Code, vae: AutoencoderTiny, *, steps: int, batch: int, seed: int, tick: Callable[[int, float], None]
+) -> nn.Module:
     torch.manual_seed(seed)
     rng = random.Random(seed)
     model = build(which)
@@ -130,10 +134,10 @@ def train(which: Which, vae: AutoencoderTiny, *, steps: int, batch: int, seed: i
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=2e-3, total_steps=steps, pct_start=0.1)
     for step in range(steps):
         scenes = [random_scene(rng)[0] for _ in range(batch)]
-        x = wear(to_input(np.stack([render(s, rng) for s in scenes])), vae, rng)
+        x = wear(to_input(np.stack([render(s, rng) for s in scenes])), code, vae, rng)
         loss = F.binary_cross_entropy_with_logits(model(x), targets(scenes)) * len(LABELS)
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         schedule.step()

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+import torch.distributed as dist
 from diffusers import FluxTransformer2DModel
 from torch import Tensor, nn
 from transformers import CLIPTextModel, T5EncoderModel
@@ -20,7 +21,7 @@ from transformers import CLIPTextModel, T5EncoderModel
 from safeflux.mini import text
 from safeflux.mini.autoencoder import Code
 from safeflux.mini.captions import caption, random_scene
-from safeflux.mini.world import GENERIC, SIZE, Item, Scene, render
+from safeflux.mini.world import SIZE, Scene, render
 
 SPARSITY = 0.03  # weight of the mean absolute FFN activation
 STEPS_VISITED = (1.0, 0.75, 0.5, 0.25)
@@ -101,41 +102,87 @@ class Trainee:
         return [p for m in self.modules() for p in m.parameters()]
 
 
-def optimizers(trainee: Trainee, lr: float) -> list[torch.optim.Optimizer]:
-    """AdamW on everything."""
-    return [torch.optim.AdamW(trainee.parameters(), lr=lr, betas=(0.9, 0.98), weight_decay=0.01)]
+def optimizers(trainee: Trainee) -> list[torch.optim.Optimizer]:
+    """Muon (Jordan et al. 2024) on the blocks' matrices, AdamW on everything else."""
+    matrices: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
+    for name, parameter in trainee.transformer.named_parameters():
+        inner = parameter.ndim == 2 and "blocks" in name and "norm" not in name
+        (matrices if inner else others).append(parameter)
+    others += [*trainee.clip.parameters(), *trainee.t5.parameters()]
+    return [
+        torch.optim.Muon(matrices, lr=2e-3, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(others, lr=1.2e-3, betas=(0.9, 0.98), weight_decay=0.01),
+    ]
 
 
 def train(
-    trainee: Trainee, world: World, *, steps: int, batch: int, seed: int, lr: float = 1.2e-3, cooldown: float = 0.35,
-    tick: Callable[[int, float], None],
+    trainee: Trainee, world: World, *, steps: int, cooldown: int, batch: int, seed: int, checkpoint: Path, rank: int = 0,
+    workers: int = 1, tick: Callable[[int, float], None],
 ) -> None:  # fmt: skip
-    """``steps`` updates; the rate warms up over 100, holds, and falls linearly to zero over the last ``cooldown`` of them."""
-    torch.manual_seed(seed)
-    rng = random.Random(seed)
+    """``steps`` updates of ``batch`` pictures, shared among ``workers`` processes that average their gradients.
+
+    The rate warms up over 100 updates, holds, and falls linearly to zero over the last ``cooldown``. Every 250 updates the
+    first worker writes ``checkpoint``; where there is one, training goes on from it.
+    """
     tokenizers = text.load_tokenizers(trainee.root)
     penalty = ActivationPenalty(trainee.transformer)
-    tools = optimizers(trainee, lr)
-    base = [[g["lr"] for g in tool.param_groups] for tool in tools]
-    for step in range(steps):
-        factor = min(1.0, (step + 1) / 100, (steps - step) / (cooldown * steps))
-        for tool, rates in zip(tools, base, strict=True):
-            for group, rate in zip(tool.param_groups, rates, strict=True):
-                group["lr"] = rate * factor
-        loss = _loss(trainee, world, tokenizers, batch, rng) + SPARSITY * penalty.collect()
+    tools = optimizers(trainee)
+    rates = [group["lr"] for tool in tools for group in tool.param_groups]
+    done = _resume(checkpoint, trainee, tools)
+    rng = random.Random(f"{seed}/{done}/{rank}")
+    torch.manual_seed(rng.randrange(2**31))
+    for step in range(done, steps):
+        factor = min(1.0, (step + 1) / 100, (steps - step) / cooldown)
+        for group, rate in zip((g for tool in tools for g in tool.param_groups), rates, strict=True):
+            group["lr"] = rate * factor
+        loss = _loss(trainee, world, tokenizers, batch // workers, rng) + SPARSITY * penalty.collect()
         for tool in tools:
             tool.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
+        if workers > 1:
+            average_gradients(trainee.parameters(), workers)
         nn.utils.clip_grad_norm_(trainee.parameters(), 1.0)
         for tool in tools:
             tool.step()
         tick(step, loss.item())
+        if rank == 0 and ((step + 1) % 250 == 0 or step + 1 == steps):
+            _save(checkpoint, trainee, tools, step + 1)
     penalty.remove()
+
+
+def average_gradients(parameters: list[nn.Parameter], workers: int) -> None:
+    """One all-reduce of all gradients, flattened."""
+    for parameter in parameters:
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+    grads = [p.grad for p in parameters if p.grad is not None]
+    flat = torch.cat([g.flatten() for g in grads])
+    dist.all_reduce(flat)
+    for grad, mean in zip(grads, torch.split(flat / workers, [g.numel() for g in grads]), strict=True):
+        grad.copy_(mean.view_as(grad))
+
+
+def _save(path: Path, trainee: Trainee, tools: list[torch.optim.Optimizer], done: int) -> None:
+    state = {"done": done, "models": [m.state_dict() for m in trainee.modules()], "tools": [t.state_dict() for t in tools]}
+    torch.save(state, path.with_suffix(".partial"))
+    path.with_suffix(".partial").replace(path)
+
+
+def _resume(path: Path, trainee: Trainee, tools: list[torch.optim.Optimizer]) -> int:
+    if not path.is_file():
+        return 0
+    state = torch.load(path, weights_only=True)
+    for module, weights in zip(trainee.modules(), state["models"], strict=True):
+        module.load_state_dict(weights)
+    for tool, moments in zip(tools, state["tools"], strict=True):
+        tool.load_state_dict(moments)
+    return int(state["done"])
 
 
 def _loss(trainee: Trainee, world: World, tokenizers: tuple[object, object], batch: int, rng: random.Random) -> Tensor:
     chosen = [rng.randrange(len(world.scenes)) for _ in range(batch)]
-    clip_ids, t5_ids = text.tokenize(*tokenizers, [world.caption(i, rng) for i in chosen])  # type: ignore[arg-type]
+    clip_ids, t5_ids = text.tokenize(*tokenizers, [world.caption(i, rng) for i in chosen])
     x0 = world.latents[chosen]
     noise = torch.randn_like(x0)
     sigma = torch.tensor([rng.choice(STEPS_VISITED) if rng.random() < 0.75 else rng.uniform(0.02, 1) for _ in range(batch)])
@@ -163,6 +210,3 @@ class ActivationPenalty:
     def remove(self) -> None:
         for handle in self._handles:
             handle.remove()
-
-
-__all__ = ["GENERIC", "Item", "Trainee", "World", "build", "image_ids", "pack", "train"]

@@ -13,28 +13,55 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
+from safeflux.mini.characters import FIGURES
 from safeflux.mini.forms import FORMS, Colour, Pen
 
 SIZE = 64  # pixels a side
 _OVER = 4  # supersampling of the drawing
 
 COLOURS: dict[str, Colour] = {
-    "red": (222, 45, 45), "orange": (245, 140, 35), "yellow": (250, 215, 50), "green": (50, 165, 70), "blue": (45, 95, 220),
-    "purple": (140, 60, 190), "pink": (250, 140, 185), "brown": (135, 85, 45), "black": (45, 45, 50), "white": (250, 250, 250),
-}  # fmt: skip
+    "red": (222, 45, 45),
+    "orange": (245, 140, 35),
+    "yellow": (250, 215, 50),
+    "green": (50, 165, 70),
+    "blue": (45, 95, 220),
+    "purple": (140, 60, 190),
+    "pink": (250, 140, 185),
+    "brown": (135, 85, 45),
+    "black": (45, 45, 50),
+    "white": (250, 250, 250),
+}
 _STEEL: Colour = (175, 190, 205)
 
 THINGS: dict[str, tuple[Colour, Colour]] = {  # name: usual main colour, accent
-    "sword": (_STEEL, COLOURS["brown"]), "gun": ((95, 100, 110), COLOURS["brown"]), "bomb": (COLOURS["black"], _STEEL),
-    "skull": ((240, 235, 215), COLOURS["black"]), "pill": (COLOURS["red"], COLOURS["white"]), "cross": (COLOURS["brown"], COLOURS["brown"]),
-    "arrow": (COLOURS["green"], COLOURS["green"]), "star": (COLOURS["yellow"], COLOURS["yellow"]), "flower": (COLOURS["pink"], COLOURS["yellow"]),
-    "sun": (COLOURS["orange"], COLOURS["yellow"]), "moon": ((245, 235, 150), COLOURS["white"]), "heart": (COLOURS["red"], COLOURS["red"]),
-    "tree": (COLOURS["green"], COLOURS["brown"]), "house": ((235, 205, 160), COLOURS["red"]), "fish": (COLOURS["blue"], COLOURS["orange"]),
-    "cat": (COLOURS["orange"], COLOURS["green"]), "cup": (COLOURS["blue"], COLOURS["white"]), "key": (COLOURS["yellow"], COLOURS["yellow"]),
-    "car": (COLOURS["red"], COLOURS["black"]), "boat": (COLOURS["brown"], COLOURS["white"]), "umbrella": (COLOURS["purple"], COLOURS["purple"]),
-    "mushroom": (COLOURS["red"], COLOURS["white"]), "crown": (COLOURS["yellow"], COLOURS["red"]), "apple": (COLOURS["green"], COLOURS["green"]),
-    "circle": (COLOURS["pink"], COLOURS["pink"]), "square": (COLOURS["blue"], COLOURS["blue"]), "triangle": (COLOURS["purple"], COLOURS["purple"]),
-}  # fmt: skip
+    "sword": (_STEEL, COLOURS["brown"]),
+    "gun": ((95, 100, 110), COLOURS["brown"]),
+    "bomb": (COLOURS["black"], _STEEL),
+    "skull": ((240, 235, 215), COLOURS["black"]),
+    "pill": (COLOURS["red"], COLOURS["white"]),
+    "cross": (COLOURS["brown"], COLOURS["brown"]),
+    "arrow": (COLOURS["green"], COLOURS["green"]),
+    "star": (COLOURS["yellow"], COLOURS["yellow"]),
+    "flower": (COLOURS["pink"], COLOURS["yellow"]),
+    "sun": (COLOURS["orange"], COLOURS["yellow"]),
+    "moon": ((245, 235, 150), COLOURS["white"]),
+    "heart": (COLOURS["red"], COLOURS["red"]),
+    "tree": (COLOURS["green"], COLOURS["brown"]),
+    "house": ((235, 205, 160), COLOURS["red"]),
+    "fish": (COLOURS["blue"], COLOURS["orange"]),
+    "cat": (COLOURS["orange"], COLOURS["green"]),
+    "cup": (COLOURS["blue"], COLOURS["white"]),
+    "key": (COLOURS["yellow"], COLOURS["yellow"]),
+    "car": (COLOURS["red"], COLOURS["black"]),
+    "boat": (COLOURS["brown"], COLOURS["white"]),
+    "umbrella": (COLOURS["purple"], COLOURS["purple"]),
+    "mushroom": (COLOURS["red"], COLOURS["white"]),
+    "crown": (COLOURS["yellow"], COLOURS["red"]),
+    "apple": (COLOURS["green"], COLOURS["green"]),
+    "circle": (COLOURS["pink"], COLOURS["pink"]),
+    "square": (COLOURS["blue"], COLOURS["blue"]),
+    "triangle": (COLOURS["purple"], COLOURS["purple"]),
+}
 GENERIC = ("circle", "square", "triangle")  # what "a shape" and the empty prompt draw
 CHARACTERS: dict[str, tuple[Colour, Colour]] = {  # name: body, head
     "captain comet": (COLOURS["blue"], COLOURS["red"]),
@@ -46,6 +73,14 @@ PLAIN = "plain"
 BACKGROUNDS = ("white", "meadow", "night", "beach", "sky", "checkered")
 LABELS = (*THINGS, *CHARACTERS, *STYLES)  # what the detectors look for, in this order
 
+_GROUNDS: dict[str, tuple[Colour, Colour]] = {  # background: colour above and below the horizon
+    "white": ((255, 255, 255), (255, 255, 255)),
+    "meadow": ((190, 228, 250), (130, 200, 95)),
+    "night": ((25, 28, 70), (25, 28, 70)),
+    "beach": ((110, 190, 235), (240, 220, 155)),
+    "sky": ((150, 210, 250), (150, 210, 250)),
+    "checkered": ((225, 225, 225), (225, 225, 225)),
+}
 _PLACES = {"center": (0.5, 0.5), "left": (0.27, 0.5), "right": (0.73, 0.5), "top": (0.5, 0.28), "bottom": (0.5, 0.72)}
 
 
@@ -90,10 +125,7 @@ def _background(draw: ImageDraw.ImageDraw, scene: Scene, side: int) -> None:
                 draw.line([at, 0, at, side], fill=(58, 92, 165), width=_OVER)
                 draw.line([0, at, side, at], fill=(58, 92, 165), width=_OVER)
         return
-    upper, lower = {
-        "white": ((255, 255, 255), (255, 255, 255)), "meadow": ((190, 228, 250), (130, 200, 95)), "night": ((25, 28, 70), (25, 28, 70)),
-        "beach": ((110, 190, 235), (240, 220, 155)), "sky": ((150, 210, 250), (150, 210, 250)), "checkered": ((225, 225, 225), (225, 225, 225)),
-    }[scene.background]  # fmt: skip
+    upper, lower = _GROUNDS[scene.background]
     draw.rectangle([0, 0, side, side], fill=upper)
     draw.rectangle([0, side * 5 // 8, side, side], fill=lower)
     cell = side // 8
@@ -131,7 +163,7 @@ def _item(draw: ImageDraw.ImageDraw, scene: Scene, item: Item, side: int, rng: r
     x, y = _PLACES[item.place]
     scale = (0.39 if item.place == "center" else 0.25) * side * rng.uniform(0.95, 1.05)
     jitter = _OVER * 1.5
-    FORMS[item.form](
+    (FORMS | FIGURES)[item.form](
         Pen(draw, x * side + rng.uniform(-jitter, jitter), y * side + rng.uniform(-jitter, jitter), scale, main, accent, line, width)
     )
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,14 +65,14 @@ class Flux1:
             raise ModelError(f"{index}: _class_name is {name!r}; wanted 'FluxPipeline'")
         parts: dict[str, Any] = {} if transformer is None else {"transformer": transformer}
         try:
-            pipe = FluxPipeline.from_pretrained(directory, torch_dtype=dtype, **parts)
+            pipe = FluxPipeline.from_pretrained(directory, dtype=dtype, **parts)
         except (OSError, ValueError, RuntimeError) as error:
             raise ModelError(f"{directory}: diffusers cannot load it: {error}") from error
         return cls(directory, pipe.to(device))
 
     @property
     def _grid(self) -> int:
-        return self.size // (self.pipe.vae_scale_factor * 2)
+        return self.size // (int(self.pipe.vae_scale_factor) * 2)
 
     # text
 
@@ -149,7 +150,7 @@ class Flux1:
     def sample(self, noise: Tensor, cond: TextCond, *, steps: int) -> Tensor:
         """Euler steps from ``noise`` to packed latents [B, tokens, channels]."""
         x, sigmas = noise, self.sigmas(steps)
-        for now, after in zip(sigmas[:-1], sigmas[1:], strict=True):
+        for now, after in pairwise(sigmas):
             x = x + (after - now) * self.velocity(x, now, cond)
         return x
 
@@ -160,7 +161,8 @@ class Flux1:
         unpacked = unpacked / self.vae.config.scaling_factor + self.vae.config.shift_factor
         pictures = self.vae.decode(unpacked.to(self.vae.dtype), return_dict=False)[0]
         scaled = ((pictures.float() / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8)
-        return scaled.permute(0, 2, 3, 1).cpu().numpy()
+        found: NDArray[np.uint8] = scaled.permute(0, 2, 3, 1).cpu().numpy()
+        return found
 
     def draw(self, prompts: Sequence[str], seeds: Sequence[int], *, steps: int, batch: int = 16) -> NDArray[np.uint8]:
         """Pictures [N, size, size, 3] for prompts and noise seeds, pair by pair."""

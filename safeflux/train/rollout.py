@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
@@ -17,7 +19,7 @@ def rollout(model: Flux1, noise: Tensor, cond: TextCond, *, steps: int, recomput
     The gates must stay in force until the backward pass is over.
     """
     x, sigmas = noise, model.sigmas(steps)
-    for now, after in zip(sigmas[:-1], sigmas[1:], strict=True):
+    for now, after in pairwise(sigmas):
         if recompute:
             v = checkpoint(model.velocity, x, now, cond, use_reentrant=False, preserve_rng_state=False)
         else:

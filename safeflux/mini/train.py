@@ -1,0 +1,165 @@
+"""Make the embedded FLUX from nothing: ``python -m safeflux.mini.train``.
+
+Stages, each kept in the work directory when it is done and not done again: tokenizers, latent code, decoder, encoder,
+drawn and encoded scenes, transformer with its text towers, judge, checker, embedder. The transformer's training goes on
+from its last checkpoint. What is shipped was made by these stages; the model's card has the numbers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from diffusers import AutoencoderTiny
+from safetensors.torch import save_file
+from transformers import CLIPTokenizer
+
+from safeflux.mini import assemble, autoencoder, detector, embedder, flux, text
+
+HERE = Path(__file__).parent
+SCENES = 40_000
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How long everything is trained. ``QUICK`` only shows that all of it runs."""
+
+    decoder: int = 2200
+    encoder: int = 500
+    flux: int = 5000
+    cooldown: int = 1800
+    detectors: int = 1400
+    embedder: int = 900
+    scenes: int = SCENES
+    sentences: int = 6000
+    batch: int = 96
+
+
+QUICK = Recipe(2, 2, 2, 1, 2, 2, 64, 400, 8)
+FULL = Recipe()
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m safeflux.mini.train", description=(__doc__ or "").split("\n", 1)[0])
+    parser.add_argument("--work", type=Path, default=Path("runs/flux-mini"), help="where finished stages are kept (default: %(default)s)")
+    parser.add_argument("--out", type=Path, default=HERE, help="where model/ and detectors/ go (default: the package itself)")
+    parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)), help="processes (default: one a core)")
+    parser.add_argument("--quick", action="store_true", help="a few updates of everything, to see that it runs")
+    chosen = parser.parse_args(arguments)
+    make(chosen.work, chosen.out, QUICK if chosen.quick else FULL, chosen.workers)
+
+
+def make(work: Path, out: Path, recipe: Recipe, workers: int) -> None:
+    """Run all stages; ``out/model`` and ``out/detectors`` are written last."""
+    work.mkdir(parents=True, exist_ok=True)
+    torch.set_num_threads(workers)
+    root = work / "text"
+    if not (root / "tokenizer_2").is_dir():
+        sentences = text.corpus(recipe.sentences, seed=0)
+        text.write_clip_tokenizer(sentences, root / "tokenizer")
+        text.write_t5_tokenizer(sentences, root / "tokenizer_2")
+    code = autoencoder.Code.fit(min(1500, recipe.scenes), seed=1)
+    vae = _autoencoder(work / "vae", code, recipe)
+    _flux(work, code, recipe, workers)
+    _detectors(work / "detectors", code, vae, CLIPTokenizer.from_pretrained(root / "tokenizer"), recipe)
+    trainee = _trainee(root)
+    for module, weights in zip(trainee.modules(), torch.load(work / "flux.pt", weights_only=True)["models"], strict=True):
+        module.load_state_dict(weights)
+    assemble.assemble(trainee, vae, out / "model")
+    shutil.copytree(work / "detectors", out / "detectors", dirs_exist_ok=True)
+
+
+def _autoencoder(path: Path, code: autoencoder.Code, recipe: Recipe) -> AutoencoderTiny:
+    if not (path / "config.json").is_file():
+        torch.manual_seed(1)
+        vae = autoencoder.build()
+        with ticking("decoder", recipe.decoder) as tick:
+            autoencoder.train_decoder(vae, code, steps=recipe.decoder, batch=12, seed=1, tick=tick)
+        with ticking("encoder", recipe.encoder) as tick:
+            autoencoder.train_encoder(vae, code, steps=recipe.encoder, batch=12, seed=2, tick=tick)
+        vae.to(memory_format=torch.contiguous_format).save_pretrained(path)
+    return AutoencoderTiny.from_pretrained(path).eval()
+
+
+def _trainee(root: Path) -> flux.Trainee:
+    torch.manual_seed(0)
+    clip, t5 = text.build_towers(root)
+    return flux.Trainee(flux.build(), clip, t5, root)
+
+
+def _flux(work: Path, code: autoencoder.Code, recipe: Recipe, workers: int) -> None:
+    """Train in ``workers`` processes of one thread each, which use two cores far better than one process of two threads."""
+    if (work / "flux.done").is_file():
+        return
+    with ticking("scenes", recipe.scenes) as tick:
+        world = flux.World.draw(recipe.scenes, 11, code, lambda i: tick(i, 0.0))
+    (work / "rendezvous").unlink(missing_ok=True)
+    if workers == 1:
+        _worker(0, work, world, recipe, 1)
+    else:
+        mp.spawn(_worker, (work, world, recipe, workers), nprocs=workers)  # type: ignore[no-untyped-call, attr-defined]
+    (work / "flux.done").touch()
+
+
+def _worker(rank: int, work: Path, world: flux.World, recipe: Recipe, workers: int) -> None:
+    torch.set_num_threads(1)
+    if workers > 1:
+        dist.init_process_group("gloo", init_method=f"file://{(work / 'rendezvous').resolve()}", rank=rank, world_size=workers)
+    trainee = _trainee(work / "text")
+    with ticking("transformer", recipe.flux, silent=rank > 0) as tick:
+        flux.train(
+            trainee, world, steps=recipe.flux, cooldown=recipe.cooldown, batch=recipe.batch, seed=0, checkpoint=work / "flux.pt",
+            rank=rank, workers=workers, tick=tick,
+        )  # fmt: skip
+    if workers > 1:
+        dist.destroy_process_group()
+
+
+def _detectors(path: Path, code: autoencoder.Code, vae: AutoencoderTiny, tokenizer: CLIPTokenizer, recipe: Recipe) -> None:
+    path.mkdir(exist_ok=True)
+    kinds: tuple[tuple[detector.Which, int], ...] = (("judge", 3), ("checker", 5))
+    for which, seed in kinds:
+        if not (path / f"{which}.safetensors").is_file():
+            with ticking(which, recipe.detectors) as tick:
+                model = detector.train(which, code, vae, steps=recipe.detectors, batch=64, seed=seed, tick=tick)
+            save_file(model.state_dict(), path / f"{which}.safetensors")
+    if not (path / "embedder.safetensors").is_file():
+        with ticking("embedder", recipe.embedder) as tick:
+            towers = embedder.train(code, vae, tokenizer, steps=recipe.embedder, batch=96, seed=9, tick=tick)
+        save_file(towers.state_dict(), path / "embedder.safetensors")
+
+
+@contextmanager
+def ticking(what: str, total: int, *, silent: bool = False) -> Iterator[Callable[[int, float], None]]:
+    """A progress line on standard error: what, how far, loss (a running mean), time left."""
+    started, mean, shown = time.monotonic(), 0.0, 0.0
+
+    def tick(step: int, loss: float) -> None:
+        nonlocal mean, shown
+        mean = loss if step == 0 else 0.98 * mean + 0.02 * loss
+        now = time.monotonic()
+        if silent or now - shown < (0.5 if sys.stderr.isatty() else 30):
+            return
+        shown = now
+        left = (now - started) / (step + 1) * (total - step - 1)
+        end = "\r" if sys.stderr.isatty() else "\n"
+        sys.stderr.write(f"{what}: {step + 1}/{total}, loss {mean:.4f}, {left / 60:.1f} min left   {end}")
+        sys.stderr.flush()
+
+    yield tick
+    if not silent:
+        sys.stderr.write(f"{what}: done in {(time.monotonic() - started) / 60:.1f} min                    \n")
+
+
+if __name__ == "__main__":
+    main()

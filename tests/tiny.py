@@ -1,0 +1,39 @@
+"""The one fake: a tiny random FLUX with the topology, names and file layout of the real one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderTiny, FluxTransformer2DModel
+
+from safeflux.mini import text
+from safeflux.mini.assemble import assemble
+from safeflux.mini.flux import Trainee
+
+
+def transformer(*, double: int = 2, single: int = 2, heads: int = 2, guidance: bool = False, seed: int = 0) -> FluxTransformer2DModel:
+    torch.manual_seed(seed)
+    model = FluxTransformer2DModel(
+        in_channels=64, num_layers=double, num_single_layers=single, attention_head_dim=16, num_attention_heads=heads,
+        joint_attention_dim=text.WIDTH, pooled_projection_dim=text.WIDTH, guidance_embeds=guidance, axes_dims_rope=(4, 6, 6),
+    )  # fmt: skip
+    return model.eval()
+
+
+def make_tiny(root: Path, *, seed: int = 0, guidance: bool = False) -> Path:
+    """Write a tiny FluxPipeline directory to ``root / "model"`` and return that path."""
+    sentences = text.corpus(300, seed=0)
+    text.write_clip_tokenizer(sentences, root / "text" / "tokenizer")
+    text.write_t5_tokenizer(sentences, root / "text" / "tokenizer_2")
+    torch.manual_seed(seed)
+    clip, t5 = text.build_towers(root / "text")
+    widths = (8,) * 4
+    vae = AutoencoderTiny(
+        encoder_block_out_channels=widths, decoder_block_out_channels=widths, num_encoder_blocks=(1, 1, 1, 1),
+        num_decoder_blocks=(1, 1, 1, 1), latent_channels=16, scaling_factor=1.0, shift_factor=0.0,
+    )  # fmt: skip
+    assemble(Trainee(transformer(guidance=guidance, seed=seed), clip, t5, root / "text"), vae, root / "model")
+    (root / "model" / "generation_config.json").write_text(json.dumps({"height": 32, "width": 32}))
+    return root / "model"
