@@ -59,8 +59,9 @@ def policy() -> dict[str, Any]:
         "sketch": ("style", ["sketch", "pencil drawing"], "a picture", ["watercolor", "sepia"]),
         "captain comet": ("character", ["captain comet"], "a circle", ["rusty robot"]),
     }
+    mini = {"name": "mini", "options": {}}
     concepts = [
-        {"name": name, "category": category, "targets": targets, "anchor": anchor, "retain": retain, "detector": {"name": "mini", "options": {}}, "label": name}
+        {"name": name, "category": category, "targets": targets, "anchor": anchor, "retain": retain, "detector": mini, "label": name}
         for name, (category, targets, anchor, retain) in about.items()
     ]
     attacks = [

@@ -71,6 +71,7 @@ def test_wrong_shapes_are_refused_here_and_by_jsonschema(what: str, spoil: Calla
     data = copy.deepcopy(report.to_json(example()))
     spoil(data)
     assert not jsonschema.Draft202012Validator(report.schema()).is_valid(data)
+    assert shape.problems(data, report.schema())
     with pytest.raises(ReportError):
         report.from_json(data)
 
