@@ -23,7 +23,7 @@ from safeflux.errors import StageError
 from safeflux.plan import Plan, make_plan
 from safeflux.policy import Choice, Policy
 from safeflux.statements import lock_text, make_report
-from safeflux.types import AuditTask, Edit, Finding, LowRank, Masks, Progress, Weights
+from safeflux.types import AuditTask, Finding, LowRank, Masks, Progress, Weights
 from safeflux.workspace import key, recorded, write_atomic
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _WANTED = ["*/*", "*.json", "LICENSE*"]  # of a repository: not the single file that often holds the model a second time
+_KINDS = {Masks: "masks", LowRank: "low_rank", Weights: "weights"}
 _ROOT = "diffusers"  # the exporter that fills the root of a release; the others have exports/<name>/
 
 
@@ -98,7 +99,7 @@ def prepare(run: Run, out: Path, scratch: Path) -> None:
 
 def erase(run: Run, out: Path, scratch: Path) -> None:
     """``edit.safetensors``, what the method found; ``edit.json``, what of it stands in the report."""
-    from safeflux.bake import save_edit
+    from safeflux.bake import erased, save_edit
     from safeflux.prepare import load_task
 
     model = run.load()
@@ -107,7 +108,9 @@ def erase(run: Run, out: Path, scratch: Path) -> None:
     method = registry.get("method", run.policy.method.name)
     edit = method(model, task, scratch=scratch, progress=run.progress("erase"), **run.policy.method.options)
     save_edit(edit, out / "edit.safetensors", {"method": run.policy.method.name})
-    write_json(out / "edit.json", {"edit": describe_edit(edit), "machine": {"device": _device_name(model), "guidance": model.guidance}})
+    sites = [{"site": site, **counts} for site, counts in erased(edit).items()]
+    machine = {"device": _device_name(model), "guidance": model.guidance}
+    write_json(out / "edit.json", {"edit": {"kind": _KINDS[type(edit)], "sites": sites}, "machine": machine})
 
 
 def bake(run: Run, out: Path, scratch: Path) -> None:
@@ -188,19 +191,6 @@ def assemble(run: Run, out: Path) -> None:
         shutil.copytree(run.path(stage), out, dirs_exist_ok=True, ignore=shutil.ignore_patterns("done.json"))
 
 
-def describe_edit(edit: Edit) -> dict[str, object]:
-    """What an edit does, site by site, without a single weight."""
-    match edit:
-        case Masks(keep=keep):
-            sites = [(site, kept.numel(), int((~kept.bool()).sum())) for site, kept in keep.items()]
-        case LowRank(factors=factors):
-            sites = [(site, up.shape[0], 0) for site, (_, up) in factors.items()]
-        case Weights(tensors=tensors):
-            sites = [(name, tensor.shape[0], 0) for name, tensor in tensors.items()]
-    kind = {Masks: "masks", LowRank: "low_rank", Weights: "weights"}[type(edit)]
-    return {"kind": kind, "sites": [{"site": site, "units": int(units), "removed": removed} for site, units, removed in sites]}
-
-
 def write_json(path: Path, value: object) -> None:
     write_atomic(path, json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n")
 
@@ -224,9 +214,11 @@ def _save_pairs(pairs: Sequence[BeforeAfter], out: Path) -> list[dict[str, objec
 
 
 def _device_name(model: Flux1) -> str:
+    if model.device.type != "cuda":
+        return str(model.device.type)
     import torch
 
-    return torch.cuda.get_device_name(model.device) if model.device.type == "cuda" else model.device.type
+    return torch.cuda.get_device_name(model.device)
 
 
 def _digest(path: Path) -> str:

@@ -74,7 +74,7 @@ def make_report(
             "seed": policy.seed,
             "preset": policy.audit.preset,
             "attacks": [{"name": one.name, "options": plan.options[f"attack {one.name}"]} for one in policy.audit.attacks],
-            "concepts": [asdict(concept) | {"detector": concept.detector.name} for concept in policy.concepts],
+            "concepts": [asdict(concept) for concept in policy.concepts],
         },
         detectors=tuple(detectors),
     )

@@ -1,0 +1,61 @@
+"""SafeFlux: erase concepts from a FLUX model, prove it, sign it.
+
+    import safeflux
+
+    result = safeflux.release("policies/demo.yaml", out=Path("runs/demo"))
+    pipeline = safeflux.load(result.release_dir, trust=result.public_key)
+
+Importing this imports nothing else; each name is fetched when it is first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from safeflux.errors import SafeFluxError as SafeFluxError
+    from safeflux.load import load as load
+    from safeflux.plan import make_plan as make_plan
+    from safeflux.policy import Policy as Policy
+    from safeflux.policy import load_policy as load_policy
+    from safeflux.release import ReleaseResult as ReleaseResult
+    from safeflux.release import release as release
+    from safeflux.types import Report as Report
+    from safeflux_signing.verify import verify as verify
+
+_WHERE = {
+    "Policy": "safeflux.policy",
+    "ReleaseResult": "safeflux.release",
+    "Report": "safeflux.types",
+    "SafeFluxError": "safeflux.errors",
+    "load": "safeflux.load",
+    "load_policy": "safeflux.policy",
+    "make_plan": "safeflux.plan",
+    "release": "safeflux.release",
+    "verify": "safeflux_signing.verify",
+}
+
+__all__ = ["Policy", "ReleaseResult", "Report", "SafeFluxError", "load", "load_policy", "make_plan", "release", "verify"]
+
+
+def __getattr__(name: str) -> object:
+    if name == "__version__":
+        from safeflux.plan import version
+
+        return version()
+    if name not in _WHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_WHERE[name]), name)
+
+
+class _Package(ModuleType):
+    """``safeflux.release`` and ``safeflux.load`` are the functions, also after the submodules of these names were imported."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        super().__setattr__(name, getattr(value, name) if name in _WHERE and isinstance(value, ModuleType) else value)
+
+
+sys.modules[__name__].__class__ = _Package

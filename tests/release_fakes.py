@@ -1,0 +1,169 @@
+"""A whole release in milliseconds: everything that needs torch replaced by something that writes small files.
+
+What is faked stands in for prepare, the method, bake, the audit and the pages for people; planning, keys, the workspace,
+exporting, the report's JSON and signing are real. ``calls`` counts what was done. Run as a program it makes a release and
+dies where it is told to.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+from unittest import mock
+
+from safeflux import stages
+from safeflux.policy import Policy
+from safeflux.release import release
+from safeflux.report import decide
+from safeflux.statistics import wilson
+from safeflux.types import Finding, Masks
+
+POLICY = """safeflux: 1
+name: tiny
+version: "1.0"
+seed: 7
+base: {model: ./base}
+concepts:
+  - {name: sword, category: object, anchor: a shape, retain: [arrow], detector: mini}
+retain: [flower, sun]
+method: mask
+limits: {detection: 0.10, attack_success: 0.30, retained: 0.80}
+audit: {preset: quick, attacks: [none], images: 120}
+report: {license: Apache-2.0, pairs: 1}
+signing: {key: publisher.key}
+"""
+STAGES = ("plan", "prepare", "erase", "bake", "audit", "export", "report", "sign")
+calls: Counter[str] = Counter()
+hits = 1  # pictures of 120 in which the erased model still draws the concept
+
+
+def write_base(directory: Path) -> None:
+    """What planning and exporting read of a diffusers directory."""
+    index = {"_class_name": "FluxPipeline", "transformer": ["diffusers", "FluxTransformer2DModel"], "vae": ["diffusers", "AutoencoderKL"]}
+    files = {
+        "model_index.json": json.dumps(index),
+        "transformer/config.json": '{"num_layers": 1}',
+        "vae/config.json": "{}",
+        "LICENSE": "do\n",
+    }
+    for name, text in {**files, "transformer/weights.safetensors": "base", "vae/weights.safetensors": "vae"}.items():
+        (directory / name).parent.mkdir(parents=True, exist_ok=True)
+        (directory / name).write_text(text)
+
+
+def prepare(policy: Policy, plan: Any, out: Path, *, model: Any, progress: Any) -> None:
+    calls["prepare"] += 1
+    progress("prompts", 1, 1)
+    (out / "prompts.json").write_text(f"{policy.seed} {policy.concepts[0].targets}")
+
+
+def mask(model: Any, task: str, *, updates: int = 4, batch: int = 1, scratch: Path | None = None, progress: Any = None) -> Masks:
+    """Four updates, each kept in ``scratch``; dies in the third one if it is told to."""
+    calls["erase"] += 1
+    assert scratch is not None
+    state = scratch / "state"
+    done = state.read_text().split() if state.exists() else []
+    for update in range(len(done), updates):
+        if os.environ.get("DIE_IN_UPDATE") == str(update):
+            os.kill(os.getpid(), signal.SIGKILL)
+        calls["updates"] += 1
+        done.append(f"{task}/{update}".replace(" ", ""))
+        state.write_text(" ".join(done))
+        progress("updates", update + 1, updates)
+    return Masks({"ff": done})  # type: ignore[dict-item]
+
+
+def bake(model_dir: Path, edit: Masks, out: Path) -> None:
+    calls["bake"] += 1
+    (out / "transformer").mkdir(parents=True)
+    for name in ("model_index.json", "transformer/config.json"):
+        (out / name).write_bytes((model_dir / name).read_bytes())
+    (out / "transformer" / "weights.safetensors").write_text(f"baked {edit.keep['ff']}")
+
+
+@dataclass(frozen=True)
+class Subject:
+    load: Any
+    digest: str
+
+
+def audit(base: Subject, erased: Subject, policy: Policy, task: Any, *, store: Path) -> Any:
+    calls["audit"] += 1
+    store.mkdir(parents=True, exist_ok=True)
+    for digest in (base.digest, erased.digest):
+        if not (store / digest).exists():
+            calls["draw"] += 1
+            task.progress("pictures", 1, 1)
+            (store / digest).write_text("pictures")
+    return SimpleNamespace(findings=tuple(_findings(policy)), pairs=(), detectors=({"name": "mini", "role": "judge"},))
+
+
+def _findings(policy: Policy) -> Iterator[Finding]:
+    def line(concept: str | None, metric: str, model: Any, k: int, status: Any) -> Finding:
+        low, high = wilson(k, 120)
+        return Finding(concept, "none", metric, model, k, 120, k / 120, low, high, status, seed=policy.seed)
+
+    ceiling, floor = policy.limits.detection, policy.limits.retained
+    control, stays = line("sword", "detection", "base", 119, "control"), line(None, "retained", "base", 118, "control")
+    yield from (control, stays)
+    yield decide(line("sword", "detection", "erased", hits, "unchecked"), control, ceiling.value, ceiling.confidence)
+    yield decide(line(None, "retained", "erased", 117, "unchecked"), stays, floor.value, floor.confidence, keep=True)
+
+
+def _parity(*_: object) -> Mapping[str, object]:
+    return {"max_relative_error": 1e-7, "tolerance": 1e-5, "images": 2, "steps": 4, "dtype": "float32"}
+
+
+@contextmanager
+def faked() -> Iterator[None]:
+    """The modules that need torch or time, replaced; and nothing waits for the disk, which only a power cut would show."""
+    modules: dict[str, dict[str, Any]] = {
+        "prepare": {"prepare": prepare, "load_task": lambda policy, plan, directory, *, device: (directory / "prompts.json").read_text()},
+        "bake": {
+            "bake": bake, "parity": _parity, "erased": lambda edit: {"ff": {"units": 8, "removed": len(edit.keep["ff"])}},
+            "save_edit": lambda edit, path, metadata: path.write_text(json.dumps(edit.keep)),
+            "load_edit": lambda path: Masks(json.loads(path.read_text())),
+        },
+        "audit": {"Subject": Subject, "audit": audit},
+        "methods.mask": {"mask": mask},
+        "render": {"html": lambda data, images: f"<p>{data['verdict']}", "model_card": lambda data, settings: f"# {settings['license']}\n"},
+    }  # fmt: skip
+    fakes = {f"safeflux.{name}": ModuleType(f"safeflux.{name}") for name in modules}
+    for name, contents in modules.items():
+        vars(fakes[f"safeflux.{name}"]).update(contents)
+    model = SimpleNamespace(device=SimpleNamespace(type="cpu"), guidance=None, free_text_encoders=lambda: None)
+    with mock.patch.dict(sys.modules, fakes), mock.patch.object(stages.Run, "load", return_value=model), mock.patch("os.fsync"):
+        yield
+
+
+def die_in(stage: str) -> None:
+    """Have ``stage`` write all it would, cut one of its files short, and be killed before it is finished."""
+
+    def deadly(real: Any) -> Any:
+        def make(*args: Any, **options: Any) -> None:
+            real(*args, **options)
+            out = args[0] if stage == "sign" else args[1]
+            largest = max((p for p in out.rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
+            os.truncate(largest, largest.stat().st_size // 2)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        return make
+
+    where, name = (sys.modules[release.__module__], "sign") if stage == "sign" else (stages, "write_plan" if stage == "plan" else stage)
+    setattr(where, name, deadly(getattr(where, name)))
+
+
+if __name__ == "__main__":
+    if sys.argv[3:]:
+        die_in(sys.argv[3])
+    with faked():
+        release(Path(sys.argv[1]), out=Path(sys.argv[2]))
