@@ -38,7 +38,8 @@ REVISION = "3de623fc3c33e44ffbe2bad470d0f45bccf2eb21"
 # what is replaced in GOOD, by what, and the start and some words of the only problem
 CASES = {
     "unknown key": ("seed: 7", "sede: 7", "4:1: sede: ", 'came the unknown key "sede"', 'did you mean "seed"?'),
-    "unknown key deep": ("    category: object", "    categorie: object\n    category: object", "8:5: concepts[0].categorie: ", 'did you mean "category"?'),
+    "unknown key deep": ("    category: object", "    categorie: object\n    category: object",
+        "8:5: concepts[0].categorie: ", 'did you mean "category"?'),
     "max for at_most": ("{at_most: 0.3,", "{at_most: 0.3, max: 0.3,", "16:57: limits.attack_success.max: ", 'did you mean "at_most"?'),
     "other format": ("safeflux: 1", "safeflux: 2", "1:11: safeflux: ", "came the number 2", "this SafeFlux reads"),
     "format as text": ("safeflux: 1", 'safeflux: "1"', "1:11: safeflux: ", 'came the text "1"', "did you mean 1, without quotes"),
@@ -57,19 +58,23 @@ CASES = {
     "negative limit": ("detection: 0.1,", "detection: -0.1,", "16:21: limits.detection: ", "came the number -0.1", "above 0, up to 1"),
     "limit of zero": ("detection: 0.1,", "detection: 0,", "16:21: limits.detection: ", "came the number 0", "above 0"),
     "retained above 1": ("retained: 0.9", "retained: 1.2", "16:86: limits.retained: ", "came the number 1.2", "up to 1"),
-    "wrong side": ("retained: 0.9", "retained: {at_most: 0.9, at_least: 0.9}", "16:87: limits.retained.at_most: ", 'did you mean "at_least"?'),
+    "wrong side": ("retained: 0.9", "retained: {at_most: 0.9, at_least: 0.9}",
+        "16:87: limits.retained.at_most: ", 'did you mean "at_least"?'),
     "sure of all": ("confidence: 0.95", "confidence: 1.0", "16:69: limits.attack_success.confidence: ", "came the number 1.0", "below 1"),
     "sure of nothing": ("confidence: 0.95", "confidence: 0.5", "16:69: limits.attack_success.confidence: ", "above 0.5"),
     "no limits": ("limits: {", "# {", "1:1: limits: ", "is missing", "detection, attack_success, retained"),
     "empty value": ("method: mask", "method:", "15:1: method: ", "came nothing", "one of mask"),
     "unknown method": ("method: mask", "method: masc", "15:9: method: ", 'came the text "masc"', 'did you mean "mask"?'),
-    "method with options in the long form": ("method: mask", "method: {name: mask, options: {}}", "15:9: method: ", 'did you mean "mask: {...}"?'),
+    "method with options in the long form": ("method: mask", "method: {name: mask, options: {}}",
+        "15:9: method: ", 'did you mean "mask: {...}"?'),
     "unknown attack": ("paraphrase,", "parafrase,", "19:19: audit.attacks[1]: ", 'did you mean "paraphrase"?'),
     "attack twice": ("paraphrase,", "none,", "19:19: audit.attacks[1]: ", 'came "none" again', "audit.attacks[0], line 19"),
     "no direct prompts": ("[none, ", "[", "19:12: audit.attacks: ", 'lacks "none"'),
     "unknown option": ("generations:", "generation:", "19:46: audit.attacks[2].ring-a-bell.generation: ", 'did you mean "generations"?'),
-    "mistyped option": ("generations: 20", "generations: many", "19:59: audit.attacks[2].ring-a-bell.generations: ", 'came the text "many"', "a whole number"),
-    "option outside its choices": ("generations: 20", "against: clop", "19:55: audit.attacks[2].ring-a-bell.against: ", "clip, t5, both", 'did you mean "clip"?'),
+    "mistyped option": ("generations: 20", "generations: many",
+        "19:59: audit.attacks[2].ring-a-bell.generations: ", 'came the text "many"', "a whole number"),
+    "option outside its choices": ("generations: 20", "against: clop",
+        "19:55: audit.attacks[2].ring-a-bell.against: ", "clip, t5, both", 'did you mean "clip"?'),
     "unknown exporter": ("[diffusers]", "[diffuser]", "20:11: exports[0]: ", 'did you mean "diffusers"?'),
     "unknown detector": ("detector: mini", "detector: nudnet", "11:15: concepts[0].detector: ", 'did you mean "nudenet"?'),
     "unknown preset": ("preset: quick", "preset: qick", "18:11: audit.preset: ", "quick, standard, full", 'did you mean "quick"?'),
@@ -78,16 +83,20 @@ CASES = {
     "one target": ("[sword, blade]", "sword", "9:14: concepts[0].targets: ", 'came the text "sword"', 'did you mean "[sword]"?'),
     "empty target": ("[sword, blade]", '[sword, ""]', "9:22: concepts[0].targets[1]: ", 'came the text ""'),
     "two lines": ("[sword, blade]", '[sword, "a\\nb"]', "9:22: concepts[0].targets[1]: ", "on one line", 'did you mean "a b"?'),
-    "target twice": ("[sword, blade]", "[sword, A Sword]", "9:22: concepts[0].targets[1]: ", 'came "A Sword" again', "concepts[0].targets[0], line 9"),
-    "target of two": ("    category: style", "    category: style\n    targets: [neon, Blade]", "14:21: concepts[1].targets[1]: ", 'came "Blade" again'),
+    "target twice": ("[sword, blade]", "[sword, A Sword]",
+        "9:22: concepts[0].targets[1]: ", 'came "A Sword" again', "concepts[0].targets[0], line 9"),
+    "target of two": ("    category: style", "    category: style\n    targets: [neon, Blade]",
+        "14:21: concepts[1].targets[1]: ", 'came "Blade" again'),
     "concept twice": ("- name: neon", "- name: Sword", "12:11: concepts[1].name: ", 'came "Sword" again', "concepts[0].name, line 7"),
     "target retained": ("[cat, house]", "[cat, the blade]", "14:15: retain[1]: ", "concepts[0].targets[1] on line 9 erases", "not both"),
-    "concept retained by another": ("[cross, arrow]", "[cross, neon]", "10:21: concepts[0].retain[1]: ", "concepts[1].name on line 12 erases"),
+    "concept retained by another": ("[cross, arrow]", "[cross, neon]",
+        "10:21: concepts[0].retain[1]: ", "concepts[1].name on line 12 erases"),
     "neighbour twice": ("[cross, arrow]", "[cross, cross]", "10:21: concepts[0].retain[1]: ", "line 10"),
     "nonsense key": ("signing:", "x: 1\nsigning:", "21:1: x: ", 'came the unknown key "x"'),
     "key twice": ("seed: 7", "seed: 7\nname: other", "5:1: name: ", "came twice, first on line 2"),
     "key and demo": ("{demo: true}", "{key: a.pem, demo: true}", "21:29: signing.demo: ", "beside signing.key", "not both"),
-    "unknown builtin": ("builtin:flux-mini", "flux-mini", "5:15: base.model: ", 'came the text "flux-mini"', 'did you mean "builtin:flux-mini"?'),
+    "unknown builtin": ("builtin:flux-mini", "flux-mini",
+        "5:15: base.model: ", 'came the text "flux-mini"', 'did you mean "builtin:flux-mini"?'),
     "revision of the builtin": ("flux-mini}", f'flux-mini, revision: "{REVISION}"}}', "5:44: base.revision: ", "only a hub id has one"),
     "alias": ("seed: 7", "seed: *x", "4:7: seed: ", "came the alias *x"),
     "anchor": ("seed: 7", "seed: &x 7", "4:7: seed: ", "came the anchor &x"),
@@ -135,7 +144,9 @@ def test_missing_keys_are_named(tmp_path: Path, missing: str) -> None:
 
 
 def test_hub_ids_need_a_commit(tmp_path: Path) -> None:
-    text = GOOD.replace("base: {model: builtin:flux-mini", HUB).replace("    category: style", "    category: style\n    detector: zero-shot")
+    text = GOOD.replace("base: {model: builtin:flux-mini", HUB).replace(
+        "    category: style", "    category: style\n    detector: zero-shot"
+    )
     [found] = problems(tmp_path, text)
     assert found.startswith("5:15: base.revision: is missing; ")
     assert "40 hexadecimal digits" in found
@@ -151,7 +162,12 @@ def test_other_models_need_a_detector(tmp_path: Path) -> None:
 
 
 def test_all_problems_at_once_in_the_order_of_the_file(tmp_path: Path) -> None:
-    text = GOOD.replace("seed: 7", "sede: 7").replace("[sword, blade]", "[sword, 3]").replace("[cat, house]", "[cat, sword]").replace("quick", "q")
+    text = (
+        GOOD.replace("seed: 7", "sede: 7")
+        .replace("[sword, blade]", "[sword, 3]")
+        .replace("[cat, house]", "[cat, sword]")
+        .replace("quick", "q")
+    )
     found = problems(tmp_path, text)
     assert [problem.split(" ")[0] for problem in found] == ["4:1:", "9:22:", "14:15:", "18:11:"]
 

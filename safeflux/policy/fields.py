@@ -180,4 +180,5 @@ def _options(kind: Kind, name: str) -> dict[str, Any]:
         found = options(kind, name)
     except OptionError:
         return {"type": "object", "title": "options unknown"}
-    return _object({key: {**option.schema, "default": option.default} for key, option in found.items()})
+    defaults = {key: list(one.default) if isinstance(one.default, tuple) else one.default for key, one in found.items()}
+    return _object({key: {**one.schema, "default": defaults[key]} for key, one in found.items()})

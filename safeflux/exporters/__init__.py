@@ -1,0 +1,1 @@
+"""Exporters: ``fn(model, out, *, ...) -> list[Path]``, one file each; reached through ``safeflux.registry``."""

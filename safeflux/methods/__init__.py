@@ -1,0 +1,1 @@
+"""Methods: ``fn(model, task, *, ...) -> Edit``, one file each; reached through ``safeflux.registry``."""

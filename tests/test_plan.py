@@ -1,0 +1,276 @@
+"""Plans: what is resolved, what is refused, and costs that agree with what was measured on FLUX.1."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from safeflux.errors import PlanError
+from safeflux.plan import Geometry, describe, make_plan
+from safeflux.plan.base import directory_digest
+from safeflux.plan.cost import images
+from safeflux.policy import Choice, Limit, Policy, load_policy, read_policy
+from safeflux.statistics import lower, upper
+
+ROOT = Path(__file__).resolve().parent.parent
+REVISION = "3de623fc3c33e44ffbe2bad470d0f45bccf2eb21"
+TEXT = """\
+safeflux: 1
+name: demo
+version: "1.0"
+seed: 7
+base: {model: ./model}
+concepts:
+  - {name: sword, category: object, targets: [sword, blade], anchor: a shape, retain: [cross], detector: mini}
+  - {name: neon, category: style, detector: mini}
+method: {mask: {updates: 10, batch: 6}}
+limits: {detection: 0.1, attack_success: 0.3, retained: 0.9}
+audit: {attacks: [none, {paraphrase: {images: 50}}, {ring-a-bell: {generations: 20}}], images: 40}
+"""
+CONFIG = {
+    "num_layers": 2, "num_single_layers": 3, "num_attention_heads": 4, "attention_head_dim": 32, "joint_attention_dim": 64,
+    "pooled_projection_dim": 48, "in_channels": 64, "guidance_embeds": False,
+}  # fmt: skip
+
+
+@pytest.fixture
+def policy(tmp_path: Path) -> Policy:
+    """A policy whose base model stands beside it: configurations as diffusers writes them, and a file for weights."""
+    for name, content in {
+        "model_index.json": {"_class_name": "FluxPipeline"},
+        "transformer/config.json": CONFIG,
+        "tokenizer_2/tokenizer_config.json": {"model_max_length": 32},
+        "text_encoder_2/config.json": {"d_model": 64, "d_kv": 16, "num_heads": 4, "d_ff": 128, "num_layers": 2},
+        "vae/config.json": {"block_out_channels": [8, 8, 8, 8]},
+        "generation_config.json": {"height": 64},
+        "transformer/weights.safetensors": "weights",
+    }.items():
+        path = tmp_path / "model" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(content), "utf-8")
+    return read_policy(TEXT.encode(), tmp_path / "p.yaml")
+
+
+def with_model(policy: Policy, model: str, revision: str | None = None) -> Policy:
+    return replace(policy, base=replace(policy.base, model=model, revision=revision))
+
+
+def test_a_local_model_is_found_from_the_policy_and_read(policy: Policy, tmp_path: Path) -> None:
+    plan = make_plan(policy)
+    assert plan.model_dir == str(tmp_path / "model")
+    assert plan.model_digest == directory_digest(tmp_path / "model")
+    found = plan.geometry
+    assert (found.double, found.single, found.width, found.joint, found.image_size) == (2, 3, 128, 64, 64)
+    assert (plan.steps, plan.max_sequence_length, plan.precision, found.tokens) == (4, 32, "float32", 4 * 4 + 32)
+    assert plan.time == "minutes on two CPU cores"
+
+
+def test_costs_are_sums_of_pictures_and_steps(policy: Policy) -> None:
+    plan = make_plan(policy)
+    assert plan.images == {"none": 40, "paraphrase": 50, "ring-a-bell": 40}
+    costs = [(cost.stage, cost.evaluations, cost.texts) for cost in plan.costs]
+    assert costs == [
+        ("prepare", 4 * 2 * 50 * 2, 0),
+        ("erase", 4 * 2 * 16 * 2, 0),
+        ("erase", 4 * 10 * 6 * 3, 0),
+        ("audit", 4 * 2 * 40 * (2 + 1 + 1), 0),  # two concepts, one with neighbours, and general nouns
+        ("audit", 4 * 2 * 50 * 2, 0),
+        ("audit", 4 * 2 * 40 * 2, 2 * 12 * 20 * 200),
+    ]
+    assert plan.evaluations == sum(evaluations for _, evaluations, _ in costs)
+
+
+def test_recomputing_steps_costs_a_pass_and_saves_memory(policy: Policy) -> None:
+    kept = make_plan(policy)
+    again = make_plan(replace(policy, method=Choice("mask", {**policy.method.options, "recompute": True})))
+    assert again.costs[2].evaluations * 3 == kept.costs[2].evaluations * 4
+    assert kept.memory - again.memory == 4 * 6 * 3 * kept.geometry.activations
+
+
+def test_options_are_those_that_will_be_used(policy: Policy) -> None:
+    options = make_plan(policy).options
+    assert options["method mask"]["updates"] == 10
+    assert options["method mask"]["beta"] == 1.0
+    assert (options["attack ring-a-bell"]["generations"], options["attack ring-a-bell"]["images"]) == (20, 40)
+
+
+def test_seeds_differ_by_stage_and_follow_the_policy(policy: Policy) -> None:
+    seeds = make_plan(policy).seeds
+    assert len(set(seeds.values())) == len(seeds)
+    assert all(0 <= seed < 2**31 for seed in seeds.values())
+    assert make_plan(policy).seeds == seeds
+    assert not set(make_plan(replace(policy, seed=8)).seeds.values()) & set(seeds.values())
+
+
+def test_a_plan_is_plain_data(policy: Policy) -> None:
+    plan = make_plan(policy)
+    data = json.loads(json.dumps(plan.to_json()))
+    assert data["policy"]["digest"] == policy.digest
+    assert data["policy"]["concepts"][0]["detector"] == {"name": "mini", "options": {}}
+    assert data["evaluations"] == plan.evaluations
+    assert "text" not in data["policy"]
+
+
+def test_people_are_told_what_matters(policy: Policy) -> None:
+    plan = make_plan(policy)
+    text = describe(plan)
+    for word in (
+        "demo 1.0",
+        plan.model_digest,
+        "sword (object), also called blade",
+        "'a shape'",
+        "cross must stay",
+        f"{plan.evaluations:,}",
+        plan.time,
+    ):
+        assert word in text
+    assert "also called nothing else" in text
+
+
+# Limits
+
+
+@pytest.mark.parametrize(("limit", "n"), [(0.1, 29), (0.05, 59), (0.3, 9), (0.01, 299)])
+def test_an_audit_that_could_never_pass_is_refused(policy: Policy, limit: float, n: int) -> None:
+    """The fewest pictures that show a limit without a single hit: ln 0.05 / ln(1 - limit)."""
+
+    def audited(pictures: int) -> Policy:
+        attacks = (Choice("none", {"images": pictures}),)
+        limits = replace(policy.limits, detection=Limit(limit), retained=Limit(0.5))
+        return replace(policy, limits=limits, audit=replace(policy.audit, attacks=attacks, images=None))
+
+    assert make_plan(audited(n)).budgets[0].hits == 0
+    with pytest.raises(PlanError, match=f"detection: {n - 1} pictures can never show the limit {limit}.*at least {n}"):
+        make_plan(audited(n - 1))
+
+
+def test_every_such_limit_is_named(policy: Policy) -> None:
+    small = replace(policy, audit=replace(policy.audit, attacks=(Choice("none"), Choice("paraphrase")), images=5))
+    with pytest.raises(PlanError) as caught:
+        make_plan(small)
+    assert [line.split(":")[0] for line in str(caught.value).splitlines()] == ["detection", "attack_success (paraphrase)", "retained"]
+
+
+def test_a_floor_at_the_base_models_own_rate_cannot_be_shown(policy: Policy) -> None:
+    with pytest.raises(PlanError, match="retained: no number of pictures shows a rate of 1"):
+        make_plan(replace(policy, limits=replace(policy.limits, retained=Limit(1.0))))
+
+
+def test_budgets_are_where_the_bound_crosses_the_limit(policy: Policy) -> None:
+    for one in make_plan(policy).budgets:
+        if one.what == "retained":
+            assert lower(one.n - one.hits, one.n, one.limit.confidence) >= one.limit.value
+            assert lower(one.n - one.hits - 1, one.n, one.limit.confidence) < one.limit.value
+        else:
+            assert upper(one.hits, one.n, one.limit.confidence) <= one.limit.value < upper(one.hits + 1, one.n, one.limit.confidence)
+
+
+def test_presets_decide_where_nothing_else_does(policy: Policy) -> None:
+    bare = replace(policy, audit=replace(policy.audit, preset="quick", images=None))
+    assert [images(bare, attack) for attack in bare.audit.attacks] == [60, 50, 60]
+
+
+# Base models
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("model_index.json", None, "holds no model_index.json; wanted a diffusers FluxPipeline"),
+        ("model_index.json", '{"_class_name": "StableDiffusionPipeline"}', "says 'StableDiffusionPipeline'; wanted 'FluxPipeline'"),
+        ("model_index.json", "{", "cannot be read"),
+        ("model_index.json", "[]", "holds a list; wanted a JSON object"),
+        ("transformer/config.json", None, "config.json cannot be read"),
+        ("transformer/config.json", '{"num_attention_heads": "many"}', "no sound heads"),
+        ("generation_config.json", '{"height": 0}', "no sound image_size"),
+    ],
+)
+def test_what_is_no_flux_is_refused(policy: Policy, tmp_path: Path, name: str, content: str | None, words: str) -> None:
+    path = tmp_path / "model" / name
+    if content is None:
+        path.unlink()
+    else:
+        path.write_text(content, "utf-8")
+    with pytest.raises(PlanError, match=words):
+        make_plan(policy)
+
+
+def test_the_digest_covers_names_and_bytes(policy: Policy, tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    seen = {directory_digest(model)}
+    (model / "transformer" / "weights.safetensors").write_text("weightz", "utf-8")
+    seen.add(directory_digest(model))
+    (model / "transformer" / "weights.safetensors").rename(model / "transformer" / "more.safetensors")
+    seen.add(directory_digest(model))
+    (model / "empty").touch()
+    seen.add(directory_digest(model))
+    assert len(seen) == 4
+    (model / ".cache").mkdir()
+    (model / ".cache" / "lock").touch()
+    assert directory_digest(model) in seen, "what download tools leave behind is not the model"
+    (model / "gone").symlink_to(model / "nowhere")
+    with pytest.raises(PlanError, match="gone cannot be read"):
+        directory_digest(model)
+
+
+def test_a_hub_model_is_taken_from_the_cache(policy: Policy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    there = tmp_path / "hub" / "models--acme--flux" / "snapshots" / REVISION
+    there.parent.mkdir(parents=True)
+    there.symlink_to(tmp_path / "model")  # the cache links files to blobs; a linked folder will do
+    plan = make_plan(with_model(policy, "acme/flux", REVISION))
+    assert (plan.model_dir, plan.notes, plan.geometry.double) == (str(there), (), 2)
+
+
+@pytest.mark.parametrize(
+    ("model", "steps", "tokens", "words"),
+    [
+        ("black-forest-labs/FLUX.1-schnell", 4, 256, "has to be downloaded"),
+        ("black-forest-labs/FLUX.1-dev", 28, 512, "has to be downloaded"),
+        ("acme/something", 28, 512, "taken to be built like FLUX.1-dev"),
+    ],
+)
+def test_a_hub_model_can_be_planned_unseen(
+    policy: Policy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: str, steps: int, tokens: int, words: str
+) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    plan = make_plan(with_model(policy, model, REVISION))
+    assert (plan.model_dir, plan.model_digest, plan.steps, plan.max_sequence_length, plan.precision) == ("", "", steps, tokens, "bfloat16")
+    assert words in plan.notes[0]
+    assert words in describe(plan)
+
+
+@pytest.mark.parametrize("name", ["demo", "nudity", "violence", "art-style", "characters"])
+def test_shipped_policies_can_be_planned(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    plan = make_plan(load_policy(ROOT / "policies" / f"{name}.yaml"))
+    assert ("CPU" in plan.time) == (name == "demo")
+    assert "fits none" not in plan.time
+    assert describe(plan)
+
+
+# FLUX.1 as it was counted on its true configuration, without weights
+
+
+@pytest.mark.parametrize(("guidance", "parameters"), [(False, 11_891_178_560), (True, 11_901_408_320)])
+def test_parameters_of_flux1(guidance: bool, parameters: int) -> None:
+    assert Geometry(guidance=guidance).parameters == parameters
+
+
+@pytest.mark.parametrize(
+    ("size", "tokens", "tera"), [(256, 256, 6.81), (512, 256, 17.69), (512, 512, 21.50), (1024, 256, 69.47), (1024, 512, 74.38)]
+)
+def test_operations_of_flux1(size: int, tokens: int, tera: float) -> None:
+    assert Geometry(image_size=size, text_tokens=tokens).flops / 1e12 == pytest.approx(tera, rel=0.005)
+
+
+@pytest.mark.parametrize(("size", "tokens", "gib"), [(512, 256, 8.4), (512, 512, 10.1), (1024, 256, 28.5), (1024, 512, 30.2)])
+def test_activations_of_flux1(size: int, tokens: int, gib: float) -> None:
+    assert 2 * Geometry(image_size=size, text_tokens=tokens).activations / 2**30 == pytest.approx(gib, rel=0.01)
+
+
+def test_operations_of_t5() -> None:
+    assert Geometry().text_flops / 1e12 == pytest.approx(2.4, rel=0.02)
