@@ -14,7 +14,7 @@ from diffusers import FluxPipeline
 from safeflux.bake import empty_transformer
 from safeflux.errors import ModelError
 from safeflux.models.flux1 import Flux1, find_sites
-from safeflux.models.sites import gated
+from safeflux.models.sites import Site, gated
 from tiny import make_tiny
 
 PROMPTS = ["a red sword", "captain comet at night", ""]
@@ -52,23 +52,29 @@ def test_a_closed_gate_equals_zero_weights(tiny: Path) -> None:
     """Every kind of site: multiplying units by 0 is the same function as zeroing what the site says carries them."""
     model = Flux1.load(tiny)
     noise, cond = model.noise([1, 2]), model.encode(PROMPTS[:2])
+    untouched, weights = model.sample(noise, cond, steps=2), {k: v.clone() for k, v in model.transformer.state_dict().items()}
     for name, site in model.sites().items():
         gate = torch.ones(site.units)
         gate[::3] = 0
         with gated(model.transformer, model.sites(), {name: gate}):
             wanted = model.sample(noise, cond, steps=2)
-        other = Flux1.load(tiny)
-        with torch.no_grad():
-            for unit in range(0, site.units, 3):
-                if site.reads:
-                    linear = other.transformer.get_submodule(site.reads)
-                    linear.weight[unit] = 0
-                    linear.bias[unit] = 0
-                if site.writes:
-                    start = site.column + unit * site.width
-                    other.transformer.get_submodule(site.writes).weight[:, start : start + site.width] = 0
-        assert torch.allclose(other.sample(noise, cond, steps=2), wanted, atol=1e-6), name
-        assert not torch.allclose(model.sample(noise, cond, steps=2), wanted, atol=1e-6), name
+        zero(model, site)
+        assert torch.allclose(model.sample(noise, cond, steps=2), wanted, atol=1e-6), name
+        assert not torch.allclose(untouched, wanted, atol=1e-6), name
+        model.transformer.load_state_dict(weights)
+
+
+@torch.no_grad()
+def zero(model: Flux1, site: Site) -> None:
+    """Every third unit's weights, as the site describes them."""
+    for unit in range(0, site.units, 3):
+        if site.reads:
+            linear = model.transformer.get_submodule(site.reads)
+            linear.weight[unit] = 0
+            linear.bias[unit] = 0
+        if site.writes:
+            start = site.column + unit * site.width
+            model.transformer.get_submodule(site.writes).weight[:, start : start + site.width] = 0
 
 
 def test_flux1_true_configuration_has_the_known_sites(tmp_path: Path) -> None:
