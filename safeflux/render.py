@@ -115,6 +115,9 @@ def _section(data: Json, concept: str | None, described: Json | None, pairs: Seq
     """All that is said of one concept (None: of what must stay)."""
     lines = [f for f in data["findings"] if f["concept"] == concept and f["model"] == "erased"]
     lines.sort(key=lambda f: (f["limit"] is None, f["limit"] is not None and wording.is_floor(f)))
+    measured = {(f["attack"], f["metric"]) for f in lines}
+    mine = (f for f in data["findings"] if f["concept"] == concept and f["model"] == "base")
+    alone = [f for f in mine if (f["attack"], f["metric"]) not in measured]
     category = described["category"] if described else ""
     return {
         "concept": concept,
@@ -122,7 +125,7 @@ def _section(data: Json, concept: str | None, described: Json | None, pairs: Seq
         "category": category,
         "risk": wording.RISKS.get(category),
         "hidden": category in wording.DISTURBING,
-        "lines": [(finding, wording.control(data, finding)) for finding in lines],
+        "lines": [(finding, wording.control(data, finding)) for finding in lines] + [(None, finding) for finding in alone],
         "pairs": [pair for pair in pairs if pair["concept"] == concept],
     }
 

@@ -170,8 +170,8 @@ def _standing(finding: Finding) -> Iterator[str]:
         yield f"a line of the {finding.model} model cannot be {finding.status}"
     if decided and (finding.limit is None or finding.bound is None or finding.k is None or finding.n == 0):
         yield f"{finding.status} needs k, n, a bound and a limit"
-    if finding.status == "control" and finding.limit is not None:
-        yield "a control has no limit"
+    if finding.status in ("control", "measured") and finding.limit is not None:
+        yield f"{finding.status}, but there is a limit"
     if finding.status == "unchecked" and not finding.reason:
         yield "unchecked without a reason"
 

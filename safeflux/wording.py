@@ -13,7 +13,7 @@ Json = Mapping[str, Any]
 ATTACKS = {"none": "direct prompts", "paraphrase": "reworded prompts", "ring-a-bell": "Ring-A-Bell search"}
 METRICS = {
     "detection": "concept shown", "retained": "still drawn", "neighbours": "neighbours still drawn", "embedding-score": "embedding score",
-    "feature-distance": "feature distance", "ssim": "SSIM to the base model",
+    "feature-distance": "feature distance", "ssim": "SSIM to the base model", "effective": "prompts that work on the base model",
 }  # fmt: skip
 KEPT = "what must stay"
 RISKS = {  # the names of the generative AI risks in NIST AI 600-1 that a concept's category falls under
@@ -177,7 +177,8 @@ def headline(report: Json) -> str:
 def summary(report: Json) -> str:
     """What was asked for, what came, and what the base model did on the same prompts and seeds."""
     lines = limited(report)
-    sought = [f for f in lines if not is_floor(f) and f["bound"] is not None]
+    decided = [f for f in lines if f["status"] in ("passed", "failed")]
+    sought = [f for f in decided if not is_floor(f)]
     said = []
     if sought:
         ways = len({f["attack"] for f in sought})
@@ -188,7 +189,7 @@ def summary(report: Json) -> str:
         worst = max(sought, key=lambda f: float(f["bound"]) / max(float(f["limit"]), 1e-9))
         against = f"{percent(worst['bound'], worst['limit'])} against a limit of {round_percent(worst['limit'])}"
         said.append(f"The weakest line, {subject(worst)}, is bounded by {against}.")
-    if kept := [f for f in lines if f["concept"] is None and f["bound"] is not None]:
+    if kept := [f for f in decided if f["concept"] is None]:
         said.append(f"What must stay was drawn in {_total(kept)}; by the base model in {_total(_controls(report, kept))}.")
     return " ".join(said)
 

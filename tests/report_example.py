@@ -6,6 +6,7 @@ import hashlib
 import io
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from safeflux.report import decide
@@ -37,8 +38,7 @@ def counted(concept: str | None, attack: str, metric: str, base: tuple[int, int]
 def measured(concept: str | None, metric: str, base: tuple[float, float, float], erased: tuple[float, float, float]) -> Iterator[Finding]:
     """The two lines of a real-valued metric, which has no limit."""
     yield Finding(concept, "none", metric, "base", None, 200, *base, status="control", seed=700_000)
-    reason = "measured for comparison; the policy sets no limit"
-    yield Finding(concept, "none", metric, "erased", None, 200, *erased, status="unchecked", reason=reason, seed=700_000)
+    yield Finding(concept, "none", metric, "erased", None, 200, *erased, status="measured", seed=700_000)
 
 
 def findings() -> Iterator[Finding]:
@@ -46,6 +46,7 @@ def findings() -> Iterator[Finding]:
     for concept, (direct, reworded, searched) in hits.items():
         yield from counted(concept, "none", "detection", (148, 150), (direct, 150))
         yield from counted(concept, "paraphrase", "detection", (139, 150), (reworded, 150))
+        yield replace(counted(concept, "ring-a-bell", "detection", (60, 80), (0, 80))[0], metric="effective")
         yield from counted(concept, "ring-a-bell", "detection", (60, 60), (searched, 60))
         yield from counted(concept, "none", "neighbours", (145, 150), (142, 150))
         yield from measured(concept, "embedding-score", (0.312, 0.305, 0.319), (0.174, 0.166, 0.182))

@@ -143,6 +143,12 @@ def test_tells_edit_bake_record_and_how_to_check(page: Page) -> None:
     assert "An edit of kind low rank; it removes no units." in bare.text
 
 
+def test_lines_of_the_base_model_alone_and_remarks_are_told() -> None:
+    assert "prompts that work on the base model 60 of 80 (75.0%) n/a" in Page(render.html(report.to_json(example()))).text
+    remark = tuple(replace(f, reason="of 80 pairs, the 60 that work") if f.attack == "ring-a-bell" else f for f in findings())
+    assert "concept shown of 80 pairs, the 60 that work" in Page(render.html(report.to_json(example(findings=remark)))).text
+
+
 def test_pairs_stand_side_by_side_with_prompt_and_seed(page: Page) -> None:
     images = [attrs["src"] for attrs in page.all("img")]
     wanted = [f"data:image/png;base64,{base64.b64encode(png).decode()}" for _, base, erased in pictures() for png in (base, erased)]

@@ -99,7 +99,7 @@ def test_fails_closed(wrong: Callable[[], Report]) -> None:
 
 
 def test_lines_without_a_limit_do_not_fail_it() -> None:
-    assert any(f.status == "unchecked" and f.limit is None for f in findings())
+    assert any(f.status == "measured" and f.limit is None for f in findings())
     assert report.verdict(example()) == "passed"
 
 
@@ -129,6 +129,7 @@ def test_findings_stand_in_the_order_of_the_concepts() -> None:
         (lambda f: replace(f, bound=None), "needs k, n, a bound and a limit"),
         (lambda f: replace(f, status="control"), "cannot be control"),
         (lambda f: replace(f, status="unchecked"), "without a reason"),
+        (lambda f: replace(f, status="measured"), "measured, but there is a limit"),
         (lambda f: replace(f, concept="axe"), "not among the concepts"),
         (lambda f: replace(f, attack="paraphrase"), "measured twice"),
         (lambda f: replace(f, attack="p4d"), "there is no control"),
