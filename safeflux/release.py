@@ -18,11 +18,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import safeflux_signing
-from safeflux_signing import keys
-from safeflux_signing.errors import SigningError
-from safeflux_signing.keys import PrivateKey
-from safeflux_signing.sign import sign
-
 from safeflux import registry, stages, statements, workspace
 from safeflux import report as reports
 from safeflux.errors import PlanError, StageError
@@ -32,6 +27,10 @@ from safeflux.registry import BUILT_IN, Kind
 from safeflux.stages import Run
 from safeflux.types import Progress, Report
 from safeflux.workspace import Done, Workspace
+from safeflux_signing import keys
+from safeflux_signing.errors import SigningError
+from safeflux_signing.keys import PrivateKey
+from safeflux_signing.sign import sign
 
 log = logging.getLogger(__name__)
 
@@ -102,7 +101,7 @@ def _make(run: Run, space: Workspace) -> tuple[int, str]:
         run.report_progress(name, 0, 1)
         key = _key(name, parts, after)
         done = space.stage(name, key, lambda out, scratch: make(run, out, scratch), lasting=lasting)
-        log.info("%s: %s", name, "kept from an earlier run" if done.kept else "done")
+        log.info("%s: %d files under key %s, %s", name, len(done.files), key[:16], "kept from an earlier run" if done.kept else "made now")
         run.report_progress(f"{name} (kept)" if done.kept else name, 1, 1)
         return done
 

@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -20,7 +20,7 @@ def keys() -> None:
     """Make and inspect signing keys."""
 
 
-def _passphrase_options(command: Callable[..., None]) -> Callable[..., None]:
+def passphrase_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """The ways to give a passphrase. None of them puts it in the command line, where other users of the machine can read it."""
     # Innermost first, so that the help lists them the other way round.
     command = click.option("--passphrase-fd", type=click.IntRange(min=0), metavar="N", help="Read it from file descriptor N.")(command)
@@ -30,7 +30,7 @@ def _passphrase_options(command: Callable[..., None]) -> Callable[..., None]:
 
 @keys.command()
 @click.argument("path", type=click.Path(path_type=Path))
-@_passphrase_options
+@passphrase_options
 @click.option("--no-passphrase", is_flag=True, help="Leave the private key unencrypted.")
 @click.pass_context
 def new(
@@ -63,7 +63,7 @@ def new(
 
 @keys.command()
 @click.argument("path", type=click.Path(path_type=Path))
-@_passphrase_options
+@passphrase_options
 @click.pass_context
 def show(ctx: click.Context, path: Path, passphrase_file: Path | None, passphrase_env: str | None, passphrase_fd: int | None) -> None:
     """Say the id and type of the public or private key in PATH."""
@@ -77,7 +77,7 @@ def show(ctx: click.Context, path: Path, passphrase_file: Path | None, passphras
         except InputError as error:
             if error.findings[0].code != "key-private":
                 raise
-            public, half = _load_private(path, passphrase).public_key(), "private"
+            public, half = load_private(path, passphrase).public_key(), "private"
     except SigningError as error:
         _fail(ctx, error)
     click.echo(f"key id  {library.key_id(public)}")
@@ -106,7 +106,7 @@ def read_passphrase(file: Path | None, variable: str | None, descriptor: int | N
     return text.removesuffix(b"\n").removesuffix(b"\r")
 
 
-def _load_private(path: Path, passphrase: bytes | None) -> PrivateKey:
+def load_private(path: Path, passphrase: bytes | None) -> PrivateKey:
     """The private key, asking for its passphrase if it needs one and somebody is there to answer."""
     from safeflux_signing import keys as library
     from safeflux_signing.errors import InputError

@@ -27,6 +27,7 @@ class Progress:
         self._started = self._shown_at = 0.0
         self._shown_tenth = -1
         self._open = False  # a bar is on the current line
+        self._headings: dict[str, float] = {}  # when each began
 
     def __enter__(self) -> Progress:
         return self
@@ -47,6 +48,22 @@ class Progress:
             self._shown_at, self._shown_tenth = now, tenth
             self._stream.write(f"{what}: {_percent(done, total)} ({done}/{total}){self._time(done, total, now)}\n")
             self._stream.flush()
+
+    def begin(self, what: str) -> None:
+        """Something that has no steps of its own, but may hold what has, begins."""
+        self._headings[what] = self._clock()
+        self._say(what)
+
+    def end(self, what: str, how: str = "done") -> None:
+        """It has ended; with the time it took, if ``begin`` was called for it."""
+        spent = self._clock() - self._headings.get(what, self._clock())
+        self._say(f"{what}: {how}{f', {duration(spent)}' if spent >= 1 else ''}")
+
+    def _say(self, line: str) -> None:
+        self.end_line()
+        self._what = ""
+        self._stream.write(f"{line}\n")
+        self._stream.flush()
 
     def end_line(self) -> None:
         """Leave a drawn bar as it is and go on below it."""

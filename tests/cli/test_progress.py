@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 
 import pytest
+
 from safeflux_cli.progress import Progress, duration
 
 
@@ -64,6 +65,21 @@ def test_terminal_is_not_flooded_but_the_end_is_shown() -> None:
     text = shown([(0.001, "mask", i, 500) for i in range(501)], terminal=True)
     assert text.count("\r") <= 8
     assert "500/500" in text
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_heading_comes_before_its_bars_and_its_time_after_them(terminal: bool) -> None:
+    clock, stream = Clock(), io.StringIO()
+    with Progress(stream, terminal=terminal, clock=clock) as progress:
+        progress.begin("erase")
+        clock.now += 63
+        progress("erase: updates", 1, 2)
+        progress.end("erase")
+        progress.end("bake", "kept")
+    lines = stream.getvalue().split("\n")
+    assert lines[0] == "erase"
+    assert "updates" in lines[1]
+    assert lines[2:] == ["erase: done, 1:03 min", "bake: kept", ""]
 
 
 def test_nothing_to_do_is_all_done() -> None:
