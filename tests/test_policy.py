@@ -10,6 +10,7 @@ import random
 import subprocess
 import sys
 import zipfile
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +113,7 @@ def test_what_is_shipped() -> None:
 # The schema
 
 
+@cache
 def validator() -> Any:
     return jsonschema.Draft202012Validator(schema())
 
@@ -128,11 +130,12 @@ def agree(text: str) -> tuple[bool, bool, bool]:
     assert not problems
     shape = Shape()
     shape.value(root, schema(), "")
+    by_schema = validator().is_valid(plain(root))
     try:
         read(text)
     except PolicyError:
-        return validator().is_valid(plain(root)), not shape.problems, False
-    return validator().is_valid(plain(root)), not shape.problems, True
+        return by_schema, not shape.problems, False
+    return by_schema, not shape.problems, True
 
 
 def yaml_cases() -> list[str]:
@@ -153,7 +156,7 @@ def test_random_damage_is_judged_alike() -> None:
     rng = random.Random(5)
     good = plain(parse(GOOD)[0] or pytest.fail("no tree"))
     verdicts = set()
-    for _ in range(400):
+    for _ in range(150):
         data = json.loads(json.dumps(good))
         damage(data, rng)
         by_schema, by_shape, by_checker = agree(json.dumps(data))
