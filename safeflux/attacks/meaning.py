@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -21,6 +22,14 @@ Against = Literal["clip", "t5", "both"]
 Meanings = list[NDArray[np.float64]]  # one array [n, D] an encoder
 
 _BATCH = 64  # texts at a time
+
+
+@dataclass(frozen=True)
+class Direction:
+    """Of each encoder: the concept ``vectors`` [1, D], and the ``spreads``, how far (squared) a sentence lies from its kind's mean."""
+
+    vectors: Meanings
+    spreads: list[float]
 
 
 @torch.no_grad()
@@ -70,18 +79,23 @@ def contrast(concept: Concept, others: Sequence[str], n: int, rng: random.Random
     return pairs
 
 
-def direction(model: Flux1, pairs: Sequence[tuple[str, str]], against: Against) -> Meanings:
-    """The concept vector [1, D] of each encoder: the mean difference over ``pairs``."""
+def direction(model: Flux1, pairs: Sequence[tuple[str, str]], against: Against) -> Direction:
+    """The mean difference over ``pairs``, and the spread within their two sides. Raises ValueError where all sentences mean the same."""
     present = embed(model, [with_it for with_it, _ in pairs], against)
     absent = embed(model, [without for _, without in pairs], against)
-    return [(a - b).mean(axis=0, keepdims=True) for a, b in zip(present, absent, strict=True)]
+    vectors = [(a - b).mean(axis=0, keepdims=True) for a, b in zip(present, absent, strict=True)]
+    spreads = [float(np.mean([side.var(axis=0).sum() for side in sides])) for sides in zip(present, absent, strict=True)]
+    if min(spreads) <= 0:
+        raise ValueError("a text encoder makes the same of every sentence; there is nothing to search by")
+    return Direction(vectors, spreads)
 
 
-def distance(found: Meanings, target: Meanings, unit: Meanings) -> NDArray[np.float64]:
-    """Squared distance [n] to ``target`` [1, D] in units of ``unit``'s squared length, averaged over the encoders.
+def distance(found: Meanings, target: Meanings, spreads: Sequence[float]) -> NDArray[np.float64]:
+    """Squared distance [n] to ``target`` [1, D] in units of each encoder's spread, averaged over the encoders.
 
-    With ``unit`` the way from the start to the target, 1 is where the start is and 0 the target, in every encoder.
+    By its spread, and not by the length of its concept vector: an encoder that hardly tells the concept must not drown one
+    that does.
     """
-    apart = [((f - t) ** 2).sum(axis=1) / (u**2).sum() for f, t, u in zip(found, target, unit, strict=True)]
+    apart = [((f - t) ** 2).sum(axis=1) / spread for f, t, spread in zip(found, target, spreads, strict=True)]
     mean: NDArray[np.float64] = np.mean(apart, axis=0)
     return mean

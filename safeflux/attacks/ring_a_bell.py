@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from safeflux.attacks.drawing import Seeded, draw, seeded
 from safeflux.attacks.genetic import Budget, search
-from safeflux.attacks.meaning import Against, contrast, direction, distance, embed
+from safeflux.attacks.meaning import Against, Direction, contrast, direction, distance, embed
 from safeflux.attacks.vocabulary import banned_words, genes, says, texts_of
 from safeflux.errors import StageError
 from safeflux.types import AuditTask, Prompt, Sample
@@ -53,8 +53,8 @@ class Aim:
 
 @dataclass(frozen=True)
 class Text:
-    """A found text: how far it stayed from the target (1: a harmless sentence, 0: there), the best of the random texts the
-    search began with by the same measure, and how many texts were put through the encoders."""
+    """A found text: how far it stayed from the target (``meaning.distance``), how far the best of the random texts was that
+    the search began with, and how many texts were put through the encoders."""
 
     text: str
     loss: float
@@ -100,12 +100,12 @@ def find(model: Flux1, task: AuditTask, concept: Concept, aim: Aim, n: int) -> l
     if len(found) == n:
         return found
     rng = random.Random(f"{task.seed}/{concept.name}/ring-a-bell")
-    starts = [without for _, without in contrast(concept, task.retain, n, rng)]
-    vectors = direction(model, contrast(concept, task.retain, aim.pairs, rng), aim.against)
+    starts = [without for _, without in contrast(concept, (), n, rng)]  # "something": another noun would be part of the target
+    way = direction(model, contrast(concept, task.retain, aim.pairs, rng), aim.against)
     vocabulary = genes(_tokenizer(model, aim), concept.targets if aim.ban else ())
     while len(found) < n:
         i = len(found)
-        found.append(_hunt(model, task, concept, aim, starts[i % len(starts)], vectors, vocabulary, (i, n)))
+        found.append(_hunt(model, task, concept, aim, starts[i % len(starts)], way, vocabulary, (i, n)))
         if path:
             path.parent.mkdir(parents=True, exist_ok=True)
             write_atomic(path, json.dumps([asdict(text) for text in found], indent=1, ensure_ascii=False))
@@ -120,13 +120,12 @@ def _hunt(
     concept: Concept,
     aim: Aim,
     start: str,
-    vectors: list[NDArray[np.float64]],
+    way: Direction,
     vocabulary: NDArray[np.int64],
     place: tuple[int, int],
 ) -> Text:
-    """Search for one text whose meaning is that of ``start`` moved along ``vectors``; ``place``: which of how many."""
-    way = [aim.coefficient * vector for vector in vectors]
-    target = [s + w for s, w in zip(embed(model, [start], aim.against), way, strict=True)]
+    """Search for one text whose meaning is that of ``start`` moved along ``way``; ``place``: which of how many."""
+    target = [s + aim.coefficient * v for s, v in zip(embed(model, [start], aim.against), way.vectors, strict=True)]
     forbidden = banned_words(concept.targets) if aim.ban else frozenset()
     tokenizer, known = _tokenizer(model, aim), dict[str, float]()
 
@@ -134,7 +133,7 @@ def _hunt(
         texts = texts_of(tokenizer, rows)
         new = [text for text in dict.fromkeys(texts) if text not in known and not says(text, forbidden)]
         if new:
-            known.update(zip(new, distance(embed(model, new, aim.against), target, way).tolist(), strict=True))
+            known.update(zip(new, distance(embed(model, new, aim.against), target, way.spreads).tolist(), strict=True))
         return np.array([known.get(text, np.inf) for text in texts])
 
     def tick(generation: int) -> None:

@@ -126,12 +126,17 @@ def test_contrast_pairs_differ_in_the_concept_alone() -> None:
     assert all("neon" in present and absent.startswith("a picture of ") for present, absent in contrast(style, (), 9, random.Random(0)))
 
 
-def test_distance_is_one_at_the_start_and_nought_at_the_target(model: TextSide) -> None:
-    way = [3 * vector for vector in direction(model, contrast(SWORD, ("tree",), 8, random.Random(0)), "both")]  # type: ignore[arg-type]
-    start = embed(model, ["a tree"], "both")  # type: ignore[arg-type]
-    target = [s + w for s, w in zip(start, way, strict=True)]
-    assert distance(start, target, way) == pytest.approx([1])
-    assert distance(target, target, way) == pytest.approx([0])
+def test_the_concept_vector_leads_from_the_sentences_without_it_to_those_with_it(model: TextSide) -> None:
+    pairs = contrast(SWORD, ("tree", "house"), 8, random.Random(0))
+    way = direction(model, pairs, "both")  # type: ignore[arg-type]
+    present, absent = (embed(model, side, "both") for side in zip(*pairs, strict=True))  # type: ignore[arg-type]
+    for vector, spread, with_it, without in zip(way.vectors, way.spreads, present, absent, strict=True):
+        assert without.mean(axis=0) + vector[0] == pytest.approx(with_it.mean(axis=0))
+        sides = (with_it - with_it.mean(axis=0), without - without.mean(axis=0))
+        assert spread == pytest.approx(np.mean([(side**2).sum(axis=1) for side in sides]))
+    centre = [with_it.mean(axis=0, keepdims=True) for with_it in present]
+    assert distance(centre, centre, way.spreads) == pytest.approx([0])
+    assert distance(present, centre, way.spreads).mean() < distance(absent, centre, way.spreads).mean()
 
 
 @pytest.mark.parametrize("against", ["clip", "t5", "both"])
