@@ -1,0 +1,86 @@
+"""Every stage for real, on a tiny random FLUX: what one writes, the next can read, and stock diffusers can load the end of it.
+
+A random model draws nothing, so its detector tosses a coin: what is shown here is that the stages fit together, not that
+anything was erased.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from safeflux import registry
+from safeflux.release import release
+from safeflux.workspace import tree
+from safeflux_signing import keys
+from safeflux_signing.verify import verify
+
+POLICY = """safeflux: 1
+name: tiny
+version: "0.1"
+base: {{model: {model}}}
+concepts:
+  - {{name: sword, category: object, targets: [sword, blade], anchor: a shape, retain: [cross], detector: coin}}
+retain: [tree, house]
+method: {{mask: {{updates: 2, batch: 4, closing: 1.0, initial: 0.1, rate: 2.0}}}}
+limits: {{detection: 0.9, attack_success: 0.9, retained: 0.1}}
+audit: {{attacks: [none, paraphrase], images: 30}}
+report: {{pairs: 1}}
+signing: {{demo: true}}
+"""
+
+
+@dataclass(frozen=True)
+class Coin:
+    name: str = "coin"
+    threshold: float = 0.5
+    digest: str = "0" * 64
+    labels: tuple[str, ...] | None = None
+
+    def __call__(self, images: np.ndarray, label: str) -> np.ndarray:
+        return np.array([int(image.astype(np.int64).sum()) % 2 == 0 for image in images])
+
+
+def coin() -> Coin:
+    return Coin()
+
+
+@pytest.fixture
+def _coin(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setitem(registry.BUILT_IN, "detector", registry.BUILT_IN["detector"] | {"coin": f"{__name__}:coin"})
+    registry._table.cache_clear()
+    yield
+    monkeypatch.undo()
+    registry._table.cache_clear()
+
+
+@pytest.mark.usefixtures("_coin")
+def test_release_of_a_tiny_flux_is_whole_signed_and_loadable(tiny: Path, tmp_path: Path) -> None:
+    from diffusers import FluxPipeline
+
+    (tmp_path / "policy.yaml").write_text(POLICY.format(model=tiny))
+    result = release(tmp_path / "policy.yaml", out=tmp_path / "run", allow_failing=True)
+    assert result.public_key is not None
+    verify(result.release_dir, [keys.load_public(result.public_key)])
+    made, base = tree(result.release_dir), tree(tiny)
+    components = {name for name in base if "/" in name and not name.startswith("transformer/")}
+    assert components
+    assert {name: made[name] for name in components} == {name: base[name] for name in components}
+
+    report = json.loads((result.release_dir / "erasure_report.json").read_text())
+    removed = sum(site["removed"] for site in report["edit"]["sites"])
+    changed = [name for name in base if name.startswith("transformer/") and name.endswith(".safetensors") and made[name] != base[name]]
+    assert bool(changed) == bool(removed)
+    assert report["bake"]["relative_error"] <= 1e-5
+    assert {finding["attack"] for finding in report["findings"]} == {"none", "paraphrase"}
+    assert {pair["base"] for pair in report["pairs"]} <= made.keys()
+
+    pipe = FluxPipeline.from_pretrained(result.release_dir, use_safetensors=True)
+    pipe.set_progress_bar_config(disable=True)
+    picture = pipe("a tree", num_inference_steps=1, height=32, width=32, output_type="np").images[0]
+    assert np.isfinite(picture).all()
