@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import platform
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from importlib import metadata
 from typing import Any
@@ -30,6 +30,7 @@ _NOT_TESTED = (
     "Concepts that are not listed. The base model, which still draws everything it could.",
 )
 _WITHHELD = "(withheld)"
+_PATH = re.compile(r"~|\.{0,2}/|[A-Za-z]:[\\/]")
 
 
 def make_report(
@@ -55,7 +56,7 @@ def make_report(
         version=policy.version,
         concepts=tuple(concept.name for concept in policy.concepts),
         base=base | ({} if guidance is None else {"guidance_scale": guidance}),
-        method={"name": policy.method.name, "options": plan.options[f"method {policy.method.name}"]},
+        method={"name": policy.method.name, "options": _public(plan.options[f"method {policy.method.name}"])},
         edit=edit,
         bake={
             "relative_error": parity["max_relative_error"],
@@ -73,8 +74,8 @@ def make_report(
             "digest": policy.digest,
             "seed": policy.seed,
             "preset": policy.audit.preset,
-            "attacks": [{"name": one.name, "options": plan.options[f"attack {one.name}"]} for one in policy.audit.attacks],
-            "concepts": [asdict(concept) for concept in policy.concepts],
+            "attacks": [{"name": one.name, "options": _public(plan.options[f"attack {one.name}"])} for one in policy.audit.attacks],
+            "concepts": [_public(asdict(concept)) for concept in policy.concepts],
         },
         detectors=tuple(detectors),
     )
@@ -99,7 +100,7 @@ def environment() -> dict[str, object]:
 
 def base_name(policy: Policy) -> str:
     """The base model as the world may know it: of a directory only its name."""
-    return policy.base.model if _public(policy.base.model) else policy.base.model.rstrip("/").rsplit("/", 1)[-1]
+    return str(_public(policy.base.model))
 
 
 def claims(policy: Policy, report: Mapping[str, Any]) -> list[tuple[str, object]]:
@@ -147,17 +148,32 @@ def _published(policy: Policy) -> tuple[str, list[str]]:
     from ruamel.yaml import YAML
 
     text, withheld = policy.text, []
-    data = YAML(typ="safe", pure=True).load(policy.text) or {}
-    private = {"signing.key": data.get("signing", {}).get("key"), "base.model": data.get("base", {}).get("model")}
-    for field, value in private.items():
-        if value is not None and not (field == "base.model" and _public(value)):
-            text = text.replace(str(value), _WITHHELD)
+    for field, value in _leaves(YAML(typ="safe", pure=True).load(policy.text), ""):
+        if field == "signing.key" or _PATH.match(value):
+            text = text.replace(value, _WITHHELD)
             withheld.append(field)
     return text, withheld
 
 
-def _public(model: str) -> bool:
-    return model.startswith("builtin:") or re.match(r"[./~]", model) is None
+def _leaves(value: object, field: str) -> Iterator[tuple[str, str]]:
+    """Every text in ``value`` and the field it stands in."""
+    if isinstance(value, str):
+        yield field, value
+    elif isinstance(value, Mapping):
+        for name, inner in value.items():
+            yield from _leaves(inner, f"{field}.{name}".removeprefix("."))
+    elif isinstance(value, list):
+        for number, inner in enumerate(value):
+            yield from _leaves(inner, f"{field}[{number}]")
+
+
+def _public(value: Any) -> Any:
+    """``value`` with every path in it cut down to its last part."""
+    if isinstance(value, Mapping):
+        return {name: _public(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_public(inner) for inner in value]
+    return value.rstrip("/").rsplit("/", 1)[-1] if isinstance(value, str) and _PATH.match(value) else value
 
 
 def _base_uri(policy: Policy) -> str:
