@@ -23,9 +23,9 @@ from safeflux.mini.world import LABELS, SIZE, Scene, render
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderTiny
+    from numpy.typing import NDArray
 
     from safeflux.mini.autoencoder import Code
-    from numpy.typing import NDArray
 
 Which = Literal["judge", "checker"]
 DIRECTORY = Path(__file__).parent / "detectors"
@@ -65,18 +65,21 @@ class Judge(nn.Module):
 
 
 class Checker(nn.Module):
-    """A small vision transformer over overlapping patches."""
+    """A small vision transformer on a convolutional stem (Xiao et al. 2021, arXiv 2106.14881)."""
 
-    def __init__(self, labels: int = len(LABELS), width: int = 96, depth: int = 4) -> None:
+    def __init__(self, labels: int = len(LABELS), width: int = 96, depth: int = 3) -> None:
         super().__init__()
-        self.patches = nn.Conv2d(3, width, 12, stride=8, padding=2)
+        self.stem = nn.Sequential(
+            nn.Conv2d(3, 32, 4, stride=2, padding=1), nn.GELU(), nn.Conv2d(32, 64, 4, stride=2, padding=1), nn.GELU(),
+            nn.Conv2d(64, width, 4, stride=2, padding=1),
+        )  # fmt: skip
         self.position = nn.Parameter(torch.randn(1, (SIZE // 8) ** 2, width) * 0.02)
         layer = nn.TransformerEncoderLayer(width, 4, 3 * width, dropout=0.0, activation="gelu", batch_first=True, norm_first=True)
         self.body = nn.TransformerEncoder(layer, depth, norm=nn.LayerNorm(width), enable_nested_tensor=False)
         self.head = nn.Linear(2 * width, labels)
 
     def forward(self, x: Tensor) -> Tensor:
-        tokens = self.body(self.patches(x).flatten(2).transpose(1, 2) + self.position)
+        tokens = self.body(self.stem(x).flatten(2).transpose(1, 2) + self.position)
         out: Tensor = self.head(torch.cat([tokens.amax(1), tokens.mean(1)], dim=1))
         return out
 

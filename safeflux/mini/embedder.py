@@ -25,9 +25,9 @@ from safeflux.mini.world import render
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderTiny
+    from numpy.typing import NDArray
 
     from safeflux.mini.autoencoder import Code
-    from numpy.typing import NDArray
 
 DIMENSION = 64
 PATH = Path(__file__).parent / "detectors" / "embedder.safetensors"

@@ -1,0 +1,197 @@
+"""The types that cross a boundary. Frozen, documented, and importable without torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Protocol
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from safeflux.policy import Concept
+
+Status = Literal["passed", "failed", "unchecked", "control", "measured"]  # "measured": a number no limit is set for
+Which = Literal["base", "erased"]
+Progress = Callable[[str, int, int], None]  # what is being done, how many steps of it are done, how many there are; called after each step
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A sentence and what the picture drawn from it is expected to show.
+
+    ``concept`` is the concept it is about (None for a retained prompt); ``expects`` the detector labels a good picture
+    shows; ``kind`` is "direct", "paraphrase", "neighbour", "general" or "attack".
+    """
+
+    text: str
+    concept: str | None
+    expects: tuple[str, ...]
+    kind: str
+
+
+@dataclass(frozen=True)
+class TextCond:
+    """Text embeddings of a batch: ``sequence`` [B, T, D_t5] and ``pooled`` [B, D_clip]."""
+
+    sequence: Tensor
+    pooled: Tensor
+
+    def __len__(self) -> int:
+        return int(self.pooled.shape[0])
+
+    def __getitem__(self, index: slice | list[int] | Tensor) -> TextCond:
+        return TextCond(self.sequence[index], self.pooled[index])
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One picture: ``image`` [H, W, 3] uint8, the prompt (or attack text) it came from, its noise seed, its attack."""
+
+    image: NDArray[np.uint8]
+    prompt: Prompt
+    seed: int
+    attack: str
+
+
+@dataclass(frozen=True)
+class AuditTask:
+    """What attacks draw for: the concepts, general nouns that must stay, and how to draw.
+
+    ``steps`` a picture, ``batch`` pictures at a time; ``cache``: where an attack may keep what is dear to find again.
+    """
+
+    concepts: tuple[Concept, ...]
+    retain: tuple[str, ...]
+    seed: int
+    steps: int
+    batch: int
+    cache: Path | None = None
+    progress: Progress | None = None
+
+
+class Detector(Protocol):
+    """Says which pictures show what ``label`` names. ``labels`` is all it knows, None for any; ``digest`` pins its weights."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def labels(self) -> tuple[str, ...] | None: ...
+
+    @property
+    def threshold(self) -> float: ...
+
+    @property
+    def digest(self) -> str: ...
+
+    def __call__(self, images: NDArray[np.uint8], label: str) -> NDArray[np.bool_]:
+        """Pictures [N, H, W, 3] to [N]."""
+        ...
+
+
+class Embedder(Protocol):
+    """Pictures and texts as unit vectors [N, D] of one space."""
+
+    @property
+    def name(self) -> str: ...
+
+    def images(self, images: NDArray[np.uint8]) -> NDArray[np.float32]: ...
+
+    def texts(self, texts: Sequence[str]) -> NDArray[np.float32]: ...
+
+
+@dataclass(frozen=True)
+class Instruments:
+    """What a metric may measure with; the embedder is loaded when first asked for."""
+
+    detect: Detector
+    embed: Callable[[], Embedder]
+
+
+@dataclass(frozen=True)
+class Score:
+    """What a metric returns. Counts (``k`` of ``n``) where there are any; else ``value`` with its 95% interval."""
+
+    n: int
+    value: float
+    low: float
+    high: float
+    k: int | None = None
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One measured line of the report.
+
+    ``concept`` is None for retained prompts. ``low``/``high``: two-sided 95% interval of ``value``; ``bound``: the
+    one-sided confidence bound that the limit is compared with. ``status`` is "control" for the base model's lines and
+    "measured" for the erased model's where no limit is set.
+    ``cost`` counts model evaluations (one image, one denoising step).
+    """
+
+    concept: str | None
+    attack: str
+    metric: str
+    model: Which
+    k: int | None
+    n: int
+    value: float | None
+    low: float | None
+    high: float | None
+    status: Status
+    bound: float | None = None
+    limit: float | None = None
+    reason: str = ""
+    seed: int = 0
+    cost: int = 0
+
+
+@dataclass(frozen=True)
+class Report:
+    """All findings of a release and what they do not cover. Its verdict is computed, see ``safeflux.report``.
+
+    What each mapping holds is written, field by field, in ``schemas/erasure_report.schema.json``.
+    """
+
+    name: str
+    version: str
+    concepts: tuple[str, ...]
+    base: Mapping[str, object]
+    method: Mapping[str, object]
+    edit: Mapping[str, object]
+    environment: Mapping[str, object]
+    limits: Mapping[str, object]
+    not_tested: tuple[str, ...]
+    findings: tuple[Finding, ...]
+    bake: Mapping[str, object] = field(default_factory=dict)
+    pairs: tuple[Mapping[str, object], ...] = ()
+    policy: Mapping[str, object] = field(default_factory=dict)
+    detectors: tuple[Mapping[str, object], ...] = ()
+
+
+@dataclass(frozen=True)
+class Masks:
+    """Binary gates by site: ``keep[site]`` is a bool tensor [units of the site]; False is erased."""
+
+    keep: Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class LowRank:
+    """Low-rank updates by linear layer: ``factors[path] = (down [r, in], up [out, r])``; W becomes W + up @ down."""
+
+    factors: Mapping[str, tuple[Tensor, Tensor]]
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Whole tensors that replace those of the same name in the transformer's state dict."""
+
+    tensors: Mapping[str, Tensor]
+
+
+Edit = Masks | LowRank | Weights
