@@ -23,13 +23,13 @@ from safeflux import prompts, registry
 from safeflux.errors import StageError
 from safeflux.models.flux1 import Flux1
 from safeflux.plan import Plan
+from safeflux.plan.cost import CANDIDATES
 from safeflux.policy import Concept, Policy
-from safeflux.train.task import Pair, Progress, TrainingTask
-from safeflux.types import Prompt, TextCond
+from safeflux.train.task import Pair, TrainingTask
+from safeflux.types import Progress, Prompt, TextCond
 
 log = logging.getLogger(__name__)
 
-CANDIDATES = 2.5  # pairs drawn for each one wanted
 BORDER = 0.12  # mean absolute difference of the outer eighth, of 1, up to which two backgrounds agree
 
 

@@ -26,8 +26,8 @@ from safeflux.models.sites import KINDS, Site, gated
 from safeflux.train.checkpoints import Checkpoints
 from safeflux.train.gates import Gates
 from safeflux.train.rollout import rollout
-from safeflux.train.task import Progress, TrainingTask
-from safeflux.types import Masks
+from safeflux.train.task import TrainingTask
+from safeflux.types import Masks, Progress
 
 log = logging.getLogger(__name__)
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 
 from safeflux.policy import Concept
 from safeflux.types import Prompt, TextCond
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -25,8 +23,7 @@ class Pair:
 class TrainingTask:
     """A plan made ready for a method: prompts that survived the filter, their text embeddings, noise.
 
-    ``pairs`` by concept name; ``retain``: prompts whose pictures must not change; ``cond``: one-row embeddings by text;
-    ``held_out``: noise seeds below this one are kept for validation and never trained on.
+    ``pairs`` by concept name; ``retain``: prompts whose pictures must not change; ``cond``: one-row embeddings by text.
     """
 
     concepts: tuple[Concept, ...]

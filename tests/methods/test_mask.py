@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from training import small_task
 
 from safeflux.errors import OptionError
 from safeflux.methods import mask as method
 from safeflux.methods.mask import mask
 from safeflux.models.flux1 import Flux1
 from safeflux.train.task import TrainingTask
-from training import small_task
 
 SHORT = {"updates": 12, "batch": 8, "rate": 0.5}
 

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 from diffusers import FluxPipeline
+from tiny import make_tiny
 
 from safeflux.bake import empty_transformer
 from safeflux.errors import ModelError
 from safeflux.models.flux1 import Flux1, find_sites
 from safeflux.models.sites import Site, gated
-from tiny import make_tiny
 
 PROMPTS = ["a red sword", "captain comet at night", ""]
 
