@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import safeflux_signing
-from safeflux import registry, stages, statements, workspace
+from safeflux import files, registry, stages, statements, workspace
 from safeflux import report as reports
 from safeflux.errors import PlanError, StageError
 from safeflux.plan import Plan
@@ -95,7 +95,7 @@ def release(
 
 def _make(run: Run, space: Workspace) -> tuple[int, str]:
     """Every stage before the signature. Returns when the release was begun (seconds since 1970) and a key of all that it holds."""
-    policy, plan = run.policy, run.plan
+    policy, plan, dated = run.policy, run.plan, _source_date()
 
     def stage(name: str, make: stages.Make, parts: Mapping[str, object], after: Sequence[Done] = (), lasting: str | None = None) -> Done:
         run.report_progress(name, 0, 1)
@@ -119,7 +119,7 @@ def _make(run: Run, space: Workspace) -> tuple[int, str]:
     said = {"policy": policy.digest, "environment": statements.environment()}
     reported = stage("report", stages.report, said, [prepared, erased, baked, audited])
 
-    begun = int(os.environ.get("SOURCE_DATE_EPOCH") or run.path(planned.stage, "begun").read_text(encoding="utf-8"))
+    begun = dated if dated is not None else int(run.path(planned.stage, "begun").read_text(encoding="utf-8"))
     return begun, workspace.key("content", {"export": dict(exported.files), "report": dict(reported.files)})
 
 
@@ -143,10 +143,18 @@ def _publish(run: Run, space: Workspace, signer: PrivateKey, begun: int, content
             raise StageError(f"the release cannot be signed:\n{error}") from error
 
     run.report_progress("sign", 0, 1)
-    signing = workspace.source_digest(Path(safeflux_signing.__file__).parent)
+    signing = files.source_digest(Path(safeflux_signing.__file__).parent)
     parts = {"content": content, "begun": begun, "signer": keys.key_id(signer.public_key()), "signing": signing}
     done = space.publish("sign", _key("sign", parts), "release", make)
     run.report_progress("sign (kept)" if done.kept else "sign", 1, 1)
+
+
+def _source_date() -> int | None:
+    """The date a release shall bear if it is to be the same bytes wherever and whenever it is made (reproducible-builds.org)."""
+    given = os.environ.get("SOURCE_DATE_EPOCH", "")
+    if given and not given.isdecimal():
+        raise PlanError(f"SOURCE_DATE_EPOCH is {given!r}; wanted whole seconds since 1970, or nothing")
+    return int(given) if given else None
 
 
 def _prepared_from(plan: Plan) -> dict[str, object]:
@@ -168,13 +176,13 @@ def _chosen(kind: Kind, choice: Choice) -> dict[str, object]:
         package = registry.target(kind, choice.name).partition(":")[0].partition(".")[0]
         spec = importlib.util.find_spec(package)
         found = [Path(one) for one in (spec.submodule_search_locations or [spec.origin or ""])] if spec else []
-        chosen["source"] = workspace.source_digest(*(one for one in found if one.exists()))
+        chosen["source"] = files.source_digest(*(one for one in found if one.exists()))
     return chosen
 
 
 def _key(name: str, parts: Mapping[str, object], after: Sequence[Done] = ()) -> str:
-    files = [file for pattern in (*CODE[name], *_EVERY) for file in sorted(Path(__file__).parent.glob(pattern))]
-    return workspace.key(name, {**parts, "code": workspace.source_digest(*files), "after": [done.digest for done in after]})
+    sources = [file for pattern in (*CODE[name], *_EVERY) for file in sorted(Path(__file__).parent.glob(pattern))]
+    return workspace.key(name, {**parts, "code": files.source_digest(*sources), "after": [done.digest for done in after]})
 
 
 def signing_key(settings: Signing, work: Path, key: PrivateKey | Path | None = None) -> tuple[PrivateKey, Path | None]:

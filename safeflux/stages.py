@@ -20,11 +20,12 @@ from typing import TYPE_CHECKING, Any
 from safeflux import registry
 from safeflux import report as reports
 from safeflux.errors import StageError
+from safeflux.files import write_atomic
 from safeflux.plan import Plan, make_plan
 from safeflux.policy import Choice, Policy
 from safeflux.statements import lock_text, make_report
 from safeflux.types import AuditTask, Finding, LowRank, Masks, Progress, Weights
-from safeflux.workspace import key, recorded, write_atomic
+from safeflux.workspace import key, recorded
 
 if TYPE_CHECKING:
     from safeflux.audit import BeforeAfter

@@ -14,9 +14,6 @@ import fcntl
 import hashlib
 import json
 import logging
-import os
-import shutil
-import stat
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -24,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from safeflux.errors import WorkspaceError
+from safeflux.files import discard, sync_directory, tree, write_atomic
 
 log = logging.getLogger(__name__)
 
@@ -56,46 +54,6 @@ def key(stage: str, parts: Mapping[str, object]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def source_digest(*paths: Path) -> str:
-    """sha256 over the files in ``paths`` (files or directories): a changed line of code redoes the stages it could have changed."""
-    total = hashlib.sha256()
-    for path in paths:
-        for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
-            if file.is_file() and "__pycache__" not in file.parts:
-                total.update(f"{file.relative_to(path.parent).as_posix()}\0".encode() + hashlib.sha256(file.read_bytes()).digest())
-    return total.hexdigest()
-
-
-def tree(directory: Path, *, sync: bool = False) -> dict[str, str]:
-    """sha256 of every file under ``directory`` by relative path. ``sync`` also has them written through to the disk.
-
-    Raises WorkspaceError for anything that is neither a file nor a directory: a link could lead out of it.
-    """
-    files: dict[str, str] = {}
-    for path in sorted(directory.rglob("*")):
-        mode = path.lstat().st_mode
-        if stat.S_ISDIR(mode):
-            continue
-        if not stat.S_ISREG(mode):
-            raise WorkspaceError(f"{path} is a link or a special file; a workspace holds plain files only: remove it")
-        with path.open("rb") as file:
-            if sync:
-                os.fsync(file.fileno())
-            files[path.relative_to(directory).as_posix()] = hashlib.file_digest(file, "sha256").hexdigest()
-    return files
-
-
-def write_atomic(path: Path, text: str) -> None:
-    """Write ``text`` so that ``path`` is at every moment absent, the old file or the whole new one."""
-    partial = path.with_name(f"{path.name}.partial-{os.getpid()}")
-    with partial.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
-    _sync_directory(path.parent)
-
-
 def recorded(work: Path, stage: str) -> Done | None:
     """The record of a finished stage, or None where there is none that can be read. Says nothing about its files."""
     try:
@@ -124,7 +82,7 @@ def open_workspace(root: Path) -> Iterator[Workspace]:
             raise WorkspaceError(f"another run is using {root}; wait for it to end, or choose another directory with --out") from error
         _mark(work)
         for stale in work.glob("*.partial-*"):
-            _discard(stale)
+            discard(stale)
         yield Workspace(root, work)
 
 
@@ -148,7 +106,7 @@ class Workspace:
             _write_record(partial, done)
             _swap(partial, final, aside=self.work / f"{name}.partial-replaced")
         if lasting is None:
-            _discard(self._scratch(name, key))
+            discard(self._scratch(name, key))
         return done
 
     def publish(self, name: str, key: str, target: str, make: Make) -> Done:
@@ -169,10 +127,10 @@ class Workspace:
                 final.rename(aside)
             _swap(record, self.work / name, aside=self.work / f"{name}.partial-replaced")
             (partial / target).rename(final)
-            _sync_directory(self.root)
-            _discard(partial)
-            _discard(aside)
-        _discard(self._scratch(name, key))
+            sync_directory(self.root)
+            discard(partial)
+            discard(aside)
+        discard(self._scratch(name, key))
         return done
 
     def withdraw(self, name: str, target: str) -> None:
@@ -181,7 +139,7 @@ class Workspace:
         if (self.root / target).exists():
             aside = self.work / f"{name}.partial-withdrawn"
             (self.root / target).rename(aside)
-            _discard(aside)
+            discard(aside)
 
     def refuse_foreign(self, name: str, target: str) -> None:
         """Raise WorkspaceError when ``target`` holds a file that ``publish(name, ...)`` did not put there, or not like that.
@@ -212,8 +170,8 @@ class Workspace:
         partial = self.work / f"{name}.partial-{key[:16]}"
         for old in self.work.glob(f"{name}.scratch-*"):
             if old != scratch:
-                _discard(old)
-        _discard(partial)
+                discard(old)
+        discard(partial)
         (partial / within).mkdir(parents=True)
         scratch.mkdir(exist_ok=True)
         make(partial / within, scratch)
@@ -252,20 +210,5 @@ def _swap(new: Path, final: Path, *, aside: Path) -> None:
     if final.exists():
         final.rename(aside)
     new.rename(final)
-    _sync_directory(final.parent)
-    _discard(aside)
-
-
-def _discard(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
-
-
-def _sync_directory(directory: Path) -> None:
-    handle = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    sync_directory(final.parent)
+    discard(aside)

@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from training import small_task
 
 from safeflux.bake import bake, empty_transformer, erased, in_force, load_baked, load_edit, parity, save_edit
 from safeflux.errors import ModelError, StageError
 from safeflux.models.flux1 import Flux1, find_sites
 from safeflux.types import Edit, LowRank, Masks, Weights
-from training import small_task
 
 
 def random_mask(directory: Path, *, closed: float) -> Masks:

@@ -10,14 +10,17 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
 import release_fakes as fakes
 
+from safeflux import files
 from safeflux.errors import PlanError, WorkspaceError
+from safeflux.files import tree
 from safeflux.release import release
-from safeflux.workspace import open_workspace, tree
+from safeflux.workspace import open_workspace
 from safeflux_signing import keys
 from safeflux_signing.verify import verify
 
@@ -69,12 +72,12 @@ def test_release_passes_verifies_and_holds_what_it_should(policy: Path, tmp_path
     result = release(policy, out=tmp_path / "run")
     assert (result.verdict, result.signed, result.release_dir) == ("passed", True, tmp_path / "run" / "release")
     assert result.public_key == tmp_path / "publisher.pub"
-    files = tree(result.release_dir)
+    made = tree(result.release_dir)
     for name in ("vae/weights.safetensors", "vae/config.json", "LICENSE"):
         assert (result.release_dir / name).read_bytes() == (tmp_path / "base" / name).read_bytes()
     reports = {"README.md", "erasure_report.json", "erasure_report.html", "policy.lock.yaml", "claims.jsonl", "model.sig"}
     model = {"model_index.json", "transformer/config.json", "transformer/weights.safetensors", "vae/config.json", "vae/weights.safetensors"}
-    assert set(files) == reports | model | {"LICENSE"}
+    assert set(made) == reports | model | {"LICENSE"}
     verified = verify(result.release_dir, [keys.load_public(result.public_key)])
     assert verified.release is not None
     assert verified.release.release_id.startswith("tiny-1.0-")
@@ -156,8 +159,8 @@ def test_changed_base_model_redoes_everything(policy: Path, tmp_path: Path) -> N
 def test_changed_code_redoes_the_stages_that_run_it(policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     release(policy, out=tmp_path / "run")
     fakes.calls.clear()
-    real = releases.workspace.source_digest
-    monkeypatch.setattr(releases.workspace, "source_digest", lambda *paths: real(*paths) + str([p for p in paths if p.name == "bake.py"]))
+    real = files.source_digest
+    monkeypatch.setattr(files, "source_digest", lambda *paths: real(*paths) + str([p for p in paths if p.name == "bake.py"]))
     release(policy, out=tmp_path / "run")
     assert fakes.calls["bake"] == 1
     assert fakes.calls["audit"] == 1
@@ -192,6 +195,46 @@ def test_a_key_that_cannot_be_read_stops_it_too(policy: Path, tmp_path: Path) ->
     with pytest.raises(PlanError, match=r"publisher\.key"):
         release(policy, out=tmp_path / "run")
     assert not fakes.calls
+
+
+def test_a_date_that_is_none_stops_it_before_anything_is_prepared(policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "yesterday")
+    with pytest.raises(PlanError, match="yesterday"):
+        release(policy, out=tmp_path / "run")
+    assert not fakes.calls
+
+
+def test_without_a_date_it_bears_that_of_its_first_start(policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SOURCE_DATE_EPOCH")
+    before = tree(release(policy, out=tmp_path / "run").release_dir)
+    shutil.rmtree(tmp_path / "run" / "release")
+    shutil.rmtree(tmp_path / "run" / "work" / "report")
+    monkeypatch.setattr("time.time", lambda: 2e9)
+    assert tree(release(policy, out=tmp_path / "run").release_dir) == before
+
+
+def test_base_model_that_is_not_here_is_downloaded_without_its_second_copy(
+    policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    revision = "0123456789abcdef0123456789abcdef01234567"
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "cache"))
+    policy.write_text(fakes.POLICY.replace("model: ./base", f"model: owner/flux, revision: {revision}"))
+    asked: list[dict[str, object]] = []
+
+    def snapshot_download(model: str, **options: object) -> None:
+        asked.append(options)
+        shutil.copytree(tmp_path / "base", tmp_path / "cache" / "models--owner--flux" / "snapshots" / revision)
+
+    hub = type(sys)("huggingface_hub")
+    hub.snapshot_download = snapshot_download  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "huggingface_hub", hub)
+    result = release(policy, out=tmp_path / "run")
+    assert [one["revision"] for one in asked] == [revision]
+    [patterns] = [one["allow_patterns"] for one in asked]
+    wanted = ("transformer/config.json", "text_encoder_2/a.safetensors", "model_index.json")
+    assert [any(fnmatch(name, p) for p in patterns) for name in wanted] == [True] * 3  # type: ignore[attr-defined]
+    assert not any(fnmatch("flux1-schnell.safetensors", p) for p in patterns)  # type: ignore[attr-defined]
+    assert json.loads((result.release_dir / "erasure_report.json").read_text())["base"]["model"] == "owner/flux"
 
 
 def test_demo_key_is_made_once_and_said_loudly_to_be_worthless(policy: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

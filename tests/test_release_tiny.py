@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 from safeflux import registry
+from safeflux.files import tree
 from safeflux.release import release
-from safeflux.workspace import tree
 from safeflux_signing import keys
 from safeflux_signing.verify import verify
 

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from safeflux.errors import WorkspaceError
-from safeflux.workspace import Done, Make, key, open_workspace, source_digest, tree, write_atomic
+from safeflux.files import source_digest, tree, write_atomic
+from safeflux.workspace import Done, Make, key, open_workspace
 
 
 def writer(text: str, calls: list[str] | None = None) -> Make:

@@ -13,9 +13,7 @@ NEON = Concept("neon", "style", ("neon",), "", ("sketch",), Choice("mini"), "neo
 
 def small_task(model: Flux1, *, seed: int = 3) -> TrainingTask:
     pairs = {
-        "sword": tuple(
-            Pair(Prompt(f"a sword {at}", "sword", ("sword",), "direct"), f"a shape {at}") for at in ("at night", "in a meadow")
-        ),
+        "sword": tuple(Pair(Prompt(f"a sword {at}", "sword", ("sword",), "direct"), f"a shape {at}") for at in ("at night", "in a meadow")),
         "neon": tuple(Pair(Prompt(f"a neon of a {x}", "neon", ("neon",), "direct"), "") for x in ("cat", "tree")),
     }
     retain = tuple(Prompt(f"a {x}", None, (x,), "general") for x in ("cross", "cat", "house", "key"))

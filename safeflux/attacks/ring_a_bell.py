@@ -30,8 +30,8 @@ from safeflux.attacks.genetic import Budget, search
 from safeflux.attacks.meaning import Against, Direction, contrast, direction, distance, embed
 from safeflux.attacks.vocabulary import banned_words, genes, says, texts_of
 from safeflux.errors import StageError
+from safeflux.files import write_atomic
 from safeflux.types import AuditTask, Prompt, Sample
-from safeflux.workspace import write_atomic
 
 if TYPE_CHECKING:
     from safeflux.models.flux1 import Flux1

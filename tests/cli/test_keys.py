@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+
 from safeflux_cli.keys import keys
 from safeflux_signing.errors import InputError
 from safeflux_signing.keys import key_id, load_private, load_public

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 from cryptography.hazmat.primitives.asymmetric import ec
+
 from safeflux_cli.verify import verify
 from safeflux_signing.keys import key_id, load_public, public_pem
 from safeflux_signing.sign import sign

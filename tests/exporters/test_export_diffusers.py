@@ -10,7 +10,7 @@ import pytest
 
 from safeflux.errors import StageError
 from safeflux.exporters.diffusers import diffusers
-from safeflux.workspace import tree
+from safeflux.files import tree
 
 INDEX = {
     "_class_name": "FluxPipeline",

@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
+from signed_release import CLAIMS, MOMENT, fill
+
 from safeflux_signing import dsse, strictjson
 from safeflux_signing.errors import SigningError
 from safeflux_signing.keys import PrivateKey
 from safeflux_signing.sign import sign
 from safeflux_signing.verify import verify
-from signed_release import CLAIMS, MOMENT, fill
 
 
 @pytest.fixture(scope="session")

@@ -9,12 +9,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from signed_release import CLAIMS, MOMENT, codes, fill
+
 from safeflux_signing import claims, dsse, manifest
 from safeflux_signing.errors import BadSignatureError, ClaimError, SigningError, UntrustedKeyError
 from safeflux_signing.keys import PrivateKey, key_id
 from safeflux_signing.sign import sign
 from safeflux_signing.verify import verify
-from signed_release import CLAIMS, MOMENT, codes, fill
 
 Refuse = Callable[[Path], SigningError]
 FILE = "claims.jsonl"

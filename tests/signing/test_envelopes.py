@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from signed_release import codes
+
 from safeflux_signing import dsse
 from safeflux_signing.errors import BadSignatureError, SigningError, UnsafeReleaseError
-from signed_release import codes
 
 Refuse = Callable[[Path], SigningError]
 

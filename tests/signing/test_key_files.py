@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from signed_release import codes
+
 from safeflux_signing import keys, pbes2
 from safeflux_signing.errors import InputError
-from signed_release import codes
 
 SECRET = "correct horse, bätteries".encode()
 needs_openssl = pytest.mark.skipif(shutil.which("openssl") is None, reason="needs the openssl command")

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from signed_release import codes
+
 from safeflux_signing import manifest, strictjson
 from safeflux_signing.errors import SigningError
 from safeflux_signing.keys import PrivateKey
 from safeflux_signing.verify import verify
-from signed_release import codes
 
 Refuse = Callable[[Path], SigningError]
 Resign = Callable[[Path, Callable[[Any], Any]], None]

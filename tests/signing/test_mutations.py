@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from safeflux_signing import claims, dsse, manifest, strictjson
 from safeflux_signing.errors import SigningError
 from safeflux_signing.keys import PrivateKey

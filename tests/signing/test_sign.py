@@ -13,12 +13,13 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
+from signed_release import CLAIMS, FILES, MOMENT, codes, fill
+
 from safeflux_signing import keys
 from safeflux_signing.errors import InputError, UnsafeReleaseError
 from safeflux_signing.keys import PrivateKey
 from safeflux_signing.sign import sign
 from safeflux_signing.verify import verify
-from signed_release import CLAIMS, FILES, MOMENT, codes, fill
 
 
 def test_what_was_signed_verifies_and_says_what_was_put_in(release: Path, key: PrivateKey) -> None:

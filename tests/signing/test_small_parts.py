@@ -10,13 +10,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from signed_release import codes
+
 import safeflux_signing
 from safeflux_signing import errors, names, strictjson
 from safeflux_signing.errors import SigningError, UnsafeReleaseError
 from safeflux_signing.keys import PrivateKey
 from safeflux_signing.reasons import EXIT_CODES, REASONS
 from safeflux_signing.verify import verify
-from signed_release import codes
 
 SOURCE = Path(safeflux_signing.__file__).parent
 

@@ -11,10 +11,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from signed_release import FILES
+
 from safeflux_signing.errors import TamperedError
 from safeflux_signing.keys import PrivateKey, load_private, new, public_pem
 from safeflux_signing.verify import verify
-from signed_release import FILES
 
 PYTHON = os.environ.get("SAFEFLUX_STOCK_SIGNING")
 

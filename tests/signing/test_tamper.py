@@ -10,10 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from signed_release import FILES, codes
+
 from safeflux_signing.errors import BadSignatureError, InputError, SigningError, TamperedError, UnsafeReleaseError, UntrustedKeyError
 from safeflux_signing.keys import PrivateKey, key_id
 from safeflux_signing.verify import verify
-from signed_release import FILES, codes
 
 Refuse = Callable[[Path], SigningError]
 
