@@ -12,16 +12,17 @@ from safeflux.errors import StageError
 log = logging.getLogger(__name__)
 
 _BAKED = ("transformer", "model_index.json")  # all else in a release is the base's, byte for byte
-_LEGAL = ("LICENSE", "LICENCE", "NOTICE")
+_BESIDE = ("LICENSE", "LICENCE", "NOTICE", "GENERATION_CONFIG.JSON")  # files at the top that go along, by how their names begin
 _PICKLED = (".bin", ".ckpt", ".pickle", ".pkl", ".pt", ".pth")
 
 
 def diffusers(baked: Path, out: Path, *, base: Path) -> list[Path]:
     """Write the pipeline to ``out``: ``transformer/`` and ``model_index.json`` from ``baked``, all else from ``base``.
 
-    All else is the directories that the index names, licences and notices, copied byte for byte: loading and saving them
-    again would break older readers. Left behind is what else lies beside them: a repository often holds the whole unerased
-    model a second time, as one file, and pickled weights, which can run code when they are opened. Returns what was written.
+    All else is the directories that the index names, licences, notices and how the model wants to be sampled, copied byte for
+    byte: loading and saving them again would break older readers. Left behind is what else lies beside them: a repository often
+    holds the whole unerased model a second time, as one file, and pickled weights, which can run code when they are opened.
+    Returns what was written.
 
     Raises StageError when there is no readable ``model_index.json``, or a directory that it names is missing or empty.
     """
@@ -42,7 +43,7 @@ def _pipeline_files(baked: Path, base: Path) -> list[tuple[Path, Path]]:
     except (OSError, ValueError, AttributeError) as error:
         raise StageError(f"{index} is not the index of a diffusers pipeline: {error}") from error
     files = [(baked, Path(index.name))]
-    files += [(base, Path(path.name)) for path in sorted(base.iterdir()) if path.is_file() and path.name.upper().startswith(_LEGAL)]
+    files += [(base, Path(path.name)) for path in sorted(base.iterdir()) if path.is_file() and path.name.upper().startswith(_BESIDE)]
     for name, value in sorted(entries):
         if name.startswith("_") or not isinstance(value, list) or value[:1] == [None]:
             continue  # a setting of the pipeline, or a component it does without

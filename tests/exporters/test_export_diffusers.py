@@ -21,7 +21,7 @@ INDEX = {
     "is_distilled": True,
 }
 PARTS = ("transformer/config.json", "transformer/model.safetensors", "model_index.json")
-REST = ("vae/config.json", "vae/deep/er.txt", "LICENSE.md")
+REST = ("vae/config.json", "vae/deep/er.txt", "LICENSE.md", "generation_config.json")
 
 
 def write(directory: Path, names: tuple[str, ...], text: str) -> Path:
