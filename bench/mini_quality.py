@@ -24,13 +24,28 @@ from safeflux.statistics import wilson
 MODEL = Path(detector.__file__).parent / "model"
 
 
+LINES: list[str] = []
+
+
+def say(line: str) -> None:
+    print(line, flush=True)
+    LINES.append(line)
+
+
 def rate(name: str, k: int, n: int, note: str = "") -> None:
     low, high = wilson(k, n)
-    print(f"| {name} | {k} of {n} | {100 * k / n:.1f}% | {100 * low:.1f} to {100 * high:.1f}% | {note} |")
+    say(f"| {name} | {k} of {n} | {100 * k / n:.1f}% | {100 * low:.1f} to {100 * high:.1f}% | {note} |")
 
 
 def table(title: str) -> None:
-    print(f"\n{title}\n\n| what | found | rate | 95% interval | |\n|---|---|---|---|---|")
+    say(f"\n{title}\n\n| what | found | rate | 95% interval | |\n|---|---|---|---|---|")
+
+
+def write_card(path: Path) -> None:
+    """Put what was measured between the card's markers."""
+    begin, end = "<!-- measured: begin -->", "<!-- measured: end -->"
+    before, _, rest = path.read_text(encoding="utf-8").partition(begin)
+    path.write_text(f"{before}{begin}\n" + "\n".join(LINES) + f"\n\n{end}{rest.partition(end)[2]}", encoding="utf-8")
 
 
 class Drawing:
@@ -93,10 +108,11 @@ def main() -> None:
     parser.add_argument("--model", type=Path, default=MODEL)
     parser.add_argument("--each", type=int, default=40, help="pictures per thing, style, character (default: %(default)s)")
     parser.add_argument("--steps", type=int, default=4)
+    parser.add_argument("--card", action="store_true", help="write the result into the model's card")
     parser.add_argument("--seed", type=int, default=1_000_000)
     chosen = parser.parse_args()
     n = chosen.each
-    print(f"n = {n} pictures a word, {chosen.steps} steps, seeds from {chosen.seed}; judged by the judge at 0.5")
+    say(f"n = {n} pictures a word, {chosen.steps} steps, seeds from {chosen.seed}; judged by the judge at 0.5")
     draw = Drawing(Flux1.load(chosen.model), chosen.seed, chosen.steps)
     named(draw, "Things, direct prompts", [(t, t) for t in THINGS], "object", n)
     named(draw, "Styles, direct prompts", [(s, s) for s in STYLES], "style", n)
@@ -105,7 +121,9 @@ def main() -> None:
     for category, among in kinds.items():
         named(draw, f"Synonyms ({category}s)", [(x, s) for x in among for s in SYNONYMS[x]], category, n)
     pairs(draw, 10 * n)
-    detectors(draw, 100 * n)
+    detectors(draw, 50 * n)
+    if chosen.card:
+        write_card(chosen.model / "README.md")
 
 
 if __name__ == "__main__":

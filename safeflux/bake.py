@@ -22,6 +22,7 @@ from torch import Tensor
 
 from safeflux.errors import ModelError, StageError
 from safeflux.models.flux1 import Flux1, find_sites
+from safeflux.models.quiet import quiet
 from safeflux.models.sites import Site, gated
 from safeflux.train.task import TrainingTask
 from safeflux.types import Edit, LowRank, Masks, Weights
@@ -179,7 +180,8 @@ def in_force(model: Flux1, edit: Edit) -> Iterator[None]:
 
 def load_baked(model_dir: Path, baked: Path, *, device: str = "cpu", dtype: torch.dtype = torch.float32) -> Flux1:
     """The base with the baked transformer, read back from disk."""
-    transformer = FluxTransformer2DModel.from_pretrained(baked / "transformer", dtype=dtype)
+    with quiet():
+        transformer = FluxTransformer2DModel.from_pretrained(baked / "transformer", dtype=dtype)
     return Flux1.load(model_dir, device=device, dtype=dtype, transformer=transformer)
 
 

@@ -49,7 +49,10 @@ def assemble(trainee: Trainee, vae: AutoencoderTiny, out: Path) -> None:
 
 
 def _tidy(out: Path) -> None:
-    """No paths of the machine it was made on, and no keys that loading would warn about."""
+    """No paths of the machine it was made on, no keys that loading would warn about, files that everyone may read."""
+    for path in out.rglob("*.*"):
+        if path.is_file():
+            path.chmod(0o644)
     for path in out.glob("*/config.json"):
         config = json.loads(path.read_text(encoding="utf-8"))
         config.pop("_name_or_path", None)

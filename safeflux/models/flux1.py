@@ -18,6 +18,7 @@ from diffusers.pipelines.flux.pipeline_flux import calculate_shift
 from torch import Tensor
 
 from safeflux.errors import ModelError
+from safeflux.models.quiet import quiet
 from safeflux.models.sites import Site
 from safeflux.types import TextCond
 
@@ -65,7 +66,8 @@ class Flux1:
             raise ModelError(f"{index}: _class_name is {name!r}; wanted 'FluxPipeline'")
         parts: dict[str, Any] = {} if transformer is None else {"transformer": transformer}
         try:
-            pipe = FluxPipeline.from_pretrained(directory, dtype=dtype, **parts)
+            with quiet():
+                pipe = FluxPipeline.from_pretrained(directory, dtype=dtype, **parts)
         except (OSError, ValueError, RuntimeError) as error:
             raise ModelError(f"{directory}: diffusers cannot load it: {error}") from error
         return cls(directory, pipe.to(device))
@@ -93,8 +95,10 @@ class Flux1:
     def _load_text_encoders(self) -> None:
         from transformers import CLIPTextModel, T5EncoderModel
 
-        self.pipe.text_encoder = CLIPTextModel.from_pretrained(self.directory / "text_encoder", dtype=self.dtype).to(self.device)
-        self.pipe.text_encoder_2 = T5EncoderModel.from_pretrained(self.directory / "text_encoder_2", dtype=self.dtype).to(self.device)
+        clip, t5 = self.directory / "text_encoder", self.directory / "text_encoder_2"
+        with quiet():
+            self.pipe.text_encoder = CLIPTextModel.from_pretrained(clip, dtype=self.dtype).to(self.device)
+            self.pipe.text_encoder_2 = T5EncoderModel.from_pretrained(t5, dtype=self.dtype).to(self.device)
 
     @property
     def text_encoder(self) -> Any:

@@ -24,7 +24,7 @@ KINDS = {"object": THINGS, "style": STYLES, "character": CHARACTERS}
 def test_it_is_small_and_inert() -> None:
     files = [p for d in ("model", "detectors") for p in (MINI / d).rglob("*") if p.is_file()]
     assert sum(p.stat().st_size for p in files) <= 40_000_000
-    assert {p.suffix for p in files} <= {".safetensors", ".json", ".txt", ".md"}
+    assert {p.suffix for p in files} <= {".safetensors", ".json", ".txt", ".md", ""}
     for path in files:
         if path.suffix != ".safetensors":
             assert "/tmp" not in path.read_text(encoding="utf-8"), path
