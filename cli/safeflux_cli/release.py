@@ -96,7 +96,11 @@ def _loudness(ctx: click.Context, verbose: int, quiet: bool) -> bool:
 
 
 def _use_threads(threads: int | None) -> None:
-    """How many threads torch will use, said before torch is imported; a setting from outside stands unless ``threads`` is given."""
+    """How many threads torch will use, and no chatter from transformers, both said before they are imported.
+
+    A setting from outside stands, unless ``threads`` is given.
+    """
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     if threads is not None or "OMP_NUM_THREADS" not in os.environ:
         os.environ["OMP_NUM_THREADS"] = str(threads or cores())
 
