@@ -1,6 +1,11 @@
+"""Tests run side by side, one process a core (pytest-xdist), so torch gets one thread in each of them."""
+
 from __future__ import annotations
 
+import os
 from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported
 
 import pytest
 

@@ -93,7 +93,7 @@ def test_recomputing_steps_costs_a_pass_and_saves_memory(policy: Policy) -> None
 def test_options_are_those_that_will_be_used(policy: Policy) -> None:
     options = make_plan(policy).options
     assert options["method mask"]["updates"] == 10
-    assert options["method mask"]["beta"] == 1.0
+    assert options["method mask"]["beta"] == 3.0
     assert (options["attack ring-a-bell"]["generations"], options["attack ring-a-bell"]["images"]) == (20, 40)
 
 

@@ -15,6 +15,7 @@ import pytest
 from click.testing import CliRunner
 
 import safeflux as package
+from safeflux.policy import load_policy
 from safeflux.policy.load import read_policy
 from safeflux_cli.main import safeflux
 
@@ -39,6 +40,26 @@ def blocks(language: str) -> list[str]:
 def test_help_text_is_what_the_program_prints(command: str) -> None:
     shown = {name.strip(): text for name, _, text in HELP.findall(TEXT)}
     assert shown[command] == help_of(command)
+
+
+def test_the_demo_shown_is_the_demo_policy() -> None:
+    """One line for every concept and way of asking, judged by the limits that the policy sets, and all of them passed."""
+    policy = load_policy(ROOT / "policies" / "demo.yaml")
+    shown = TEXT.partition("<!-- demo output: begin -->")[2].partition("<!-- demo output: end -->")[0]
+    rows = [re.split(r"  +", line.strip()) for line in shown.splitlines() if line.endswith(("passed", "failed", "unchecked"))]
+    names = [c.name for c in policy.concepts]
+    assert [row[0] for row in rows] == [name for name in names for _ in range(1 + len(policy.audit.attacks))] + ["what must stay"]
+    assert {row[-1] for row in rows} == {"passed"}
+    ceilings = {"direct prompts": policy.limits.detection.value}
+    for _, asked, measured, base, _, bound, limit, _ in rows:
+        ceiling = measured == "concept shown"
+        wanted = ceilings.get(asked, policy.limits.attack_success.value) if ceiling else policy.limits.retained.value * percent(base)
+        assert percent(limit) == pytest.approx(wanted, abs=6e-4)
+        assert (percent(bound) <= percent(limit)) == ceiling
+
+
+def percent(cell: str) -> float:
+    return float(cell.removesuffix("%")) / 100
 
 
 def test_every_command_is_in_the_readme() -> None:

@@ -80,12 +80,13 @@ class Flux1:
 
     @torch.no_grad()
     def encode(self, prompts: Sequence[str]) -> TextCond:
-        """T5 sequence [B, max_length, D] and pooled CLIP vector [B, P], as FluxPipeline makes them (no attention mask)."""
+        """T5 sequence [B, max_length, D] and pooled CLIP vector [B, P], as FluxPipeline makes them: no attention mask, cut at the end."""
         if self.pipe.text_encoder is None:
             self._load_text_encoders()
-        sequence, pooled, _ = self.pipe.encode_prompt(
-            prompt=list(prompts), prompt_2=None, device=self.device, max_sequence_length=self.max_length
-        )
+        with quiet():  # the pipeline would print every text that it cuts
+            sequence, pooled, _ = self.pipe.encode_prompt(
+                prompt=list(prompts), prompt_2=None, device=self.device, max_sequence_length=self.max_length
+            )
         return TextCond(sequence, pooled)
 
     def free_text_encoders(self) -> None:
