@@ -20,6 +20,7 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 from unittest import mock
 
+import safeflux
 from safeflux import files, stages
 from safeflux.policy import Policy
 from safeflux.release import release
@@ -147,7 +148,8 @@ def faked() -> Iterator[None]:
         vars(fakes[f"safeflux.{name}"]).update(contents)
     model = SimpleNamespace(device=SimpleNamespace(type="cpu"), guidance=None, free_text_encoders=lambda: None)
     loading, digests = mock.patch.object(stages.Run, "load", return_value=model), mock.patch.object(files, "source_digest", named)
-    with mock.patch.dict(sys.modules, fakes), loading, digests, mock.patch("os.fsync"):
+    attributes = mock.patch.dict(vars(safeflux), {"render": fakes["safeflux.render"]})  # what an earlier import left on the package
+    with mock.patch.dict(sys.modules, fakes), attributes, loading, digests, mock.patch("os.fsync"):
         yield
 
 

@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     from safeflux_signing.keys import PrivateKey
 
 
-@click.group()
+HELP = {"help_option_names": ["-h", "--help"]}  # also when the command is not reached through ``safeflux``
+
+
+@click.group(context_settings=HELP)
 def keys() -> None:
     """Make and inspect signing keys."""
 
@@ -28,7 +31,7 @@ def passphrase_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option("--passphrase-file", type=click.Path(path_type=Path), metavar="F", help="Read the passphrase from file F.")(command)
 
 
-@keys.command()
+@keys.command(context_settings=HELP)
 @click.argument("path", type=click.Path(path_type=Path))
 @passphrase_options
 @click.option("--no-passphrase", is_flag=True, help="Leave the private key unencrypted.")
@@ -61,7 +64,7 @@ def new(
     click.echo(f"key id       {library.key_id(public)}")
 
 
-@keys.command()
+@keys.command(context_settings=HELP)
 @click.argument("path", type=click.Path(path_type=Path))
 @passphrase_options
 @click.pass_context
