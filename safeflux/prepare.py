@@ -34,16 +34,24 @@ BORDER = 0.12  # mean absolute difference of the outer eighth, of 1, up to which
 
 
 def prepare(policy: Policy, plan: Plan, out: Path, *, model: Flux1, progress: Progress) -> None:
-    """Write ``prompts.json`` and ``embeddings.safetensors`` into ``out``. Frees the model's text encoders.
+    """Write ``prompts.json``, ``rollouts.safetensors`` and ``embeddings.safetensors`` into ``out``. Frees the model's text encoders.
+
+    Rollouts are the base model's final latents [pairs, tokens, channels] for each pair's prompt and anchor, from one noise.
 
     Raises ``StageError`` when fewer than four pairs of a concept survive: then the base model does not draw it, the
     detector does not know it, or the anchor draws it as well.
     """
     seed = plan.seeds["prepare"]
     pairs: dict[str, list[Pair]] = {}
+    rollouts: dict[str, torch.Tensor] = {}
     for at, concept in enumerate(policy.concepts):
         progress("draw candidate pairs", at, len(policy.concepts))
-        pairs[concept.name] = filtered(concept, candidates(concept, plan.train_prompts, seed), model, plan, policy)
+        among = candidates(concept, plan.train_prompts, seed)
+        drawn, anchors = reference(model, among, plan)
+        kept = filtered(concept, pictures(model, drawn), pictures(model, anchors), policy)[: plan.train_prompts]
+        pairs[concept.name] = [among[i] for i in kept]
+        rollouts |= {f"{concept.name}.prompt": drawn[kept].cpu(), f"{concept.name}.anchor": anchors[kept].cpu()}
+    save_file(rollouts, out / "rollouts.safetensors")
     retain = retained(policy, plan.train_prompts, seed)
     texts = sorted({t for ps in pairs.values() for p in ps for t in (p.prompt.text, p.anchor)} | {p.text for p in retain} | {""})
     tensors: dict[str, torch.Tensor] = {}
@@ -69,7 +77,11 @@ def load_task(policy: Policy, plan: Plan, directory: Path, *, device: str = "cpu
     tensors = load_file(directory / "embeddings.safetensors", device=device)
     cond = {t: TextCond(tensors[f"{i}.sequence"][None], tensors[f"{i}.pooled"][None]) for i, t in enumerate(record["texts"])}
     pairs = {name: tuple(Pair(_prompt(p), anchor) for p, anchor in ps) for name, ps in record["pairs"].items()}
-    return TrainingTask(policy.concepts, pairs, tuple(_prompt(p) for p in record["retain"]), cond, plan.steps, plan.seeds["erase"])
+    drawn = load_file(directory / "rollouts.safetensors")
+    distance = {name: float((drawn[f"{name}.prompt"] - drawn[f"{name}.anchor"]).float().square().mean()) for name in pairs}
+    return TrainingTask(
+        policy.concepts, pairs, tuple(_prompt(p) for p in record["retain"]), cond, distance, plan.steps, plan.seeds["erase"]
+    )
 
 
 def _plain(prompt: Prompt) -> dict[str, Any]:
@@ -98,27 +110,40 @@ def anchored(text: str, concept: Concept) -> str:
     return re.sub(r"\ba ([aeiou])", r"an \1", re.sub(r"\ban ([^aeiou])", r"a \1", text.replace(named, bare)))
 
 
-def filtered(concept: Concept, pairs: list[Pair], model: Flux1, plan: Plan, policy: Policy) -> list[Pair]:
-    """At most ``plan.train_prompts`` pairs that the base model draws as they should be, in their order.
+def reference(model: Flux1, pairs: list[Pair], plan: Plan) -> tuple[torch.Tensor, torch.Tensor]:
+    """The base model's final latents [pairs, tokens, channels] for prompts and for anchors; both of a pair from one noise."""
+    seeds = [plan.seeds["prepare"] + 7919 * i for i in range(len(pairs))]
+
+    def roll(texts: list[str]) -> torch.Tensor:
+        parts = range(0, len(texts), 16)
+        rolled = (model.sample(model.noise(seeds[i : i + 16]), model.encode(texts[i : i + 16]), steps=plan.steps) for i in parts)
+        return torch.cat(list(rolled))
+
+    return roll([p.prompt.text for p in pairs]), roll([p.anchor for p in pairs])
+
+
+def pictures(model: Flux1, latents: torch.Tensor) -> NDArray[np.uint8]:
+    """[N, H, W, 3], decoded a few at a time: the decoder takes more memory than all latents."""
+    return np.concatenate([model.decode(part) for part in latents.split(4)])
+
+
+def filtered(concept: Concept, drawn: NDArray[np.uint8], anchors: NDArray[np.uint8], policy: Policy) -> list[int]:
+    """Which pairs the base model draws as they should be, by the pictures of prompts and anchors [pairs, H, W, 3].
 
     Where few backgrounds agree (an empty anchor leaves the background open), the best half by agreement is kept.
     """
-    seed = plan.seeds["prepare"]
-    seeds = [seed + 7919 * i for i in range(len(pairs))]
     shows = _detector(concept, policy)
-    drawn = model.draw([p.prompt.text for p in pairs], seeds, steps=plan.steps)
-    anchors = model.draw([p.anchor for p in pairs], seeds, steps=plan.steps)
     good = np.flatnonzero(shows(drawn) & ~shows(anchors))
     gaps = border_gap(drawn, anchors)[good]
     limit = max(BORDER, float(np.median(gaps))) if len(good) else BORDER
-    kept = [pairs[i] for i, gap in zip(good, gaps, strict=True) if gap <= limit]
-    log.info("%s: %d of %d pairs drawn as they should be, %d with agreeing backgrounds", concept.name, len(good), len(pairs), len(kept))
+    kept = [int(i) for i, gap in zip(good, gaps, strict=True) if gap <= limit]
+    log.info("%s: %d of %d pairs drawn as they should be, %d with agreeing backgrounds", concept.name, len(good), len(drawn), len(kept))
     if len(kept) < 4:
         raise StageError(
-            f"{concept.name}: of {len(pairs)} pairs of prompts only {len(kept)} are usable; wanted at least 4. The base model must "
+            f"{concept.name}: of {len(drawn)} pairs of prompts only {len(kept)} are usable; wanted at least 4. The base model must "
             f"draw {concept.label!r} for them, and must not for the anchor {concept.anchor!r}; try other targets or another anchor"
         )
-    return kept[: plan.train_prompts]
+    return kept
 
 
 def _detector(concept: Concept, policy: Policy) -> Callable[[NDArray[np.uint8]], NDArray[np.bool_]]:

@@ -13,17 +13,19 @@ from safeflux.mini.assemble import assemble
 from safeflux.mini.flux import Trainee
 
 
-def transformer(*, double: int = 2, single: int = 2, heads: int = 2, guidance: bool = False, seed: int = 0) -> FluxTransformer2DModel:
+def transformer(*, blocks: int = 2, heads: int = 2, head_dim: int = 16, guidance: bool = False, seed: int = 0) -> FluxTransformer2DModel:
+    """``blocks`` double and as many single blocks of random weights."""
     torch.manual_seed(seed)
+    rope = (head_dim // 8, *[(head_dim - head_dim // 8) // 2] * 2) if head_dim > 16 else (4, 6, 6)
     model = FluxTransformer2DModel(
-        in_channels=64, num_layers=double, num_single_layers=single, attention_head_dim=16, num_attention_heads=heads,
-        joint_attention_dim=text.WIDTH, pooled_projection_dim=text.WIDTH, guidance_embeds=guidance, axes_dims_rope=(4, 6, 6),
+        in_channels=64, num_layers=blocks, num_single_layers=blocks, attention_head_dim=head_dim, num_attention_heads=heads,
+        joint_attention_dim=text.WIDTH, pooled_projection_dim=text.WIDTH, guidance_embeds=guidance, axes_dims_rope=rope,
     )  # fmt: skip
     return model.eval()
 
 
-def make_tiny(root: Path, *, seed: int = 0, guidance: bool = False) -> Path:
-    """Write a tiny FluxPipeline directory to ``root / "model"`` and return that path."""
+def make_tiny(root: Path, *, seed: int = 0, guidance: bool = False, model: FluxTransformer2DModel | None = None) -> Path:
+    """Write a tiny FluxPipeline directory (or one around ``model``) to ``root / "model"`` and return that path."""
     sentences = text.corpus(300, seed=0)
     text.write_clip_tokenizer(sentences, root / "text" / "tokenizer")
     text.write_t5_tokenizer(sentences, root / "text" / "tokenizer_2")
@@ -34,6 +36,6 @@ def make_tiny(root: Path, *, seed: int = 0, guidance: bool = False) -> Path:
         encoder_block_out_channels=widths, decoder_block_out_channels=widths, num_encoder_blocks=(1, 1, 1, 1),
         num_decoder_blocks=(1, 1, 1, 1), latent_channels=16, scaling_factor=1.0, shift_factor=0.0,
     )  # fmt: skip
-    assemble(Trainee(transformer(guidance=guidance, seed=seed), clip, t5, root / "text"), vae, root / "model")
+    assemble(Trainee(model or transformer(guidance=guidance, seed=seed), clip, t5, root / "text"), vae, root / "model")
     (root / "model" / "generation_config.json").write_text(json.dumps({"height": 32, "width": 32}))
     return root / "model"

@@ -11,6 +11,17 @@ SWORD = Concept("sword", "object", ("sword", "blade"), "a shape", ("cross",), Ch
 NEON = Concept("neon", "style", ("neon",), "", ("sketch",), Choice("mini"), "neon")
 
 
+def distances(model: Flux1, pairs: dict[str, tuple[Pair, ...]]) -> dict[str, float]:
+    """As ``prepare`` measures them."""
+    found = {}
+    for name, some in pairs.items():
+        noise = model.noise(list(range(8 * len(some))))
+        texts = [[p.prompt.text for p in some] * 8, [p.anchor for p in some] * 8]
+        drawn, anchors = (model.sample(noise, model.encode(t), steps=2) for t in texts)
+        found[name] = float((drawn - anchors).square().mean())
+    return found
+
+
 def small_task(model: Flux1, *, seed: int = 3) -> TrainingTask:
     pairs = {
         "sword": tuple(Pair(Prompt(f"a sword {at}", "sword", ("sword",), "direct"), f"a shape {at}") for at in ("at night", "in a meadow")),
@@ -19,4 +30,6 @@ def small_task(model: Flux1, *, seed: int = 3) -> TrainingTask:
     retain = tuple(Prompt(f"a {x}", None, (x,), "general") for x in ("cross", "cat", "house", "key"))
     texts = sorted({t for ps in pairs.values() for p in ps for t in (p.prompt.text, p.anchor)} | {p.text for p in retain})
     cond = model.encode(texts)
-    return TrainingTask((SWORD, NEON), pairs, retain, {t: cond[[i]] for i, t in enumerate(texts)}, steps=2, seed=seed)
+    return TrainingTask(
+        (SWORD, NEON), pairs, retain, {t: cond[[i]] for i, t in enumerate(texts)}, distances(model, pairs), steps=2, seed=seed
+    )

@@ -72,7 +72,7 @@ def mask(
     gates = Gates(chosen.values(), initial=initial, temperature=temperature, device=model.device)
     adam = torch.optim.Adam(gates.parameters(), lr=rate, betas=(0.9, 0.99))
     kept = Checkpoints(scratch, gates, adam)
-    scale = _scale(model, task)
+    scale = torch.tensor([task.distance[c.name] for c in task.concepts], device=model.device)
     for update in range(kept.resume(), updates):
         if progress:
             progress("train the mask", update, updates)
@@ -109,19 +109,6 @@ def _draw(task: TrainingTask, batch: int, update: int) -> Batch:
     retain = [task.retain[i].text for i in pick(max(1, batch - len(texts)), len(task.retain))]
     seeds = torch.randint(0, 2**31, (len(texts) + len(retain),), generator=random).tolist()
     return Batch(texts + retain, targets + retain, owners, seeds)
-
-
-@torch.no_grad()
-def _scale(model: Flux1, task: TrainingTask) -> Tensor:
-    """Mean squared distance between what the base draws for a concept and for its anchor, by concept: [concepts]."""
-    batch = _draw(task, 16 * len(task.concepts), -1)
-    n = len(batch.owners)
-    noise = model.noise(batch.seeds[:n])
-    gap = model.sample(noise, task.embed(batch.texts[:n]), steps=task.steps) - model.sample(
-        noise, task.embed(batch.targets[:n]), steps=task.steps
-    )
-    owners = torch.tensor(batch.owners, device=gap.device)
-    return torch.stack([gap[owners == c].square().mean() for c in range(len(task.concepts))])
 
 
 def _step(

@@ -36,16 +36,17 @@ class Recipe:
 
     decoder: int = 2200
     encoder: int = 500
-    flux: int = 5000
-    cooldown: int = 1800
-    detectors: int = 1400
-    embedder: int = 900
+    flux: int = 3100
+    cooldown: int = 950
+    judge: int = 900
+    checker: int = 1500
+    embedder: int = 600
     scenes: int = SCENES
     sentences: int = 6000
     batch: int = 96
 
 
-QUICK = Recipe(2, 2, 2, 1, 2, 2, 64, 400, 8)
+QUICK = Recipe(2, 2, 2, 1, 2, 2, 2, 64, 400, 8)
 FULL = Recipe()
 
 
@@ -127,11 +128,11 @@ def _worker(rank: int, work: Path, world: flux.World, recipe: Recipe, workers: i
 
 def _detectors(path: Path, code: autoencoder.Code, vae: AutoencoderTiny, tokenizer: CLIPTokenizer, recipe: Recipe) -> None:
     path.mkdir(exist_ok=True)
-    kinds: tuple[tuple[detector.Which, int], ...] = (("judge", 3), ("checker", 5))
-    for which, seed in kinds:
+    kinds: tuple[tuple[detector.Which, int, int], ...] = (("judge", recipe.judge, 3), ("checker", recipe.checker, 5))
+    for which, steps, seed in kinds:
         if not (path / f"{which}.safetensors").is_file():
-            with ticking(which, recipe.detectors) as tick:
-                model = detector.train(which, code, vae, steps=recipe.detectors, batch=64, seed=seed, tick=tick)
+            with ticking(which, steps) as tick:
+                model = detector.train(which, code, vae, steps=steps, batch=64, seed=seed, tick=tick)
             save_file(model.state_dict(), path / f"{which}.safetensors")
     if not (path / "embedder.safetensors").is_file():
         with ticking("embedder", recipe.embedder) as tick:

@@ -16,7 +16,6 @@ from safeflux.statistics import needed_n, upper
 PRESETS = {"quick": 60, "standard": 200, "full": 500}  # pictures per concept and attack
 TRAIN_PROMPTS = 20  # per concept; the paper's number
 CANDIDATES = 2.5  # pairs drawn for each one kept, since the paper's filter drops some
-_SCALE = 16  # pictures a concept by which a method measures how far concept and anchor lie apart
 _CPU, _GPU = 4e10, 3e14  # operations a second: two cores in float32; one data-centre GPU in bfloat16 at under half its peak
 _CARDS = (24, 40, 80, 141)  # GB
 _SMALL = 10**9  # parameters up to which a transformer is worked on in float32 on a CPU
@@ -58,7 +57,6 @@ def costs(policy: Policy, geometry: Geometry) -> tuple[Cost, ...]:
     passes = "the base model's target, forward, back" + (", forward again" if recompute else "")
     found = [
         Cost("prepare", f"{pairs} pairs of prompt and anchor a concept, to keep {TRAIN_PROMPTS}", 2 * pairs * concepts * steps),
-        Cost("erase", "how far concept and anchor lie apart", 2 * _SCALE * concepts * steps),
         Cost("erase", f"{updates} updates of {batch} pictures: {passes}", (3 + recompute) * updates * batch * steps),
     ]
     for attack in policy.audit.attacks:

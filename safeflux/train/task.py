@@ -23,13 +23,15 @@ class Pair:
 class TrainingTask:
     """A plan made ready for a method: prompts that survived the filter, their text embeddings, noise.
 
-    ``pairs`` by concept name; ``retain``: prompts whose pictures must not change; ``cond``: one-row embeddings by text.
+    ``pairs`` by concept name; ``retain``: prompts whose pictures must not change; ``cond``: one-row embeddings by text;
+    ``distance`` by concept name: mean squared difference of the base model's final latents between prompts and their anchors.
     """
 
     concepts: tuple[Concept, ...]
     pairs: Mapping[str, tuple[Pair, ...]]
     retain: tuple[Prompt, ...]
     cond: Mapping[str, TextCond]
+    distance: Mapping[str, float]
     steps: int
     seed: int
 

@@ -1,0 +1,29 @@
+"""One double and one single block at FLUX.1's full width (24 heads of 128): trained a little, baked, compared."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tiny import make_tiny, transformer
+from training import small_task
+
+from safeflux.bake import bake, load_baked, parity
+from safeflux.methods.mask import mask
+from safeflux.models.flux1 import Flux1
+
+
+@pytest.mark.slow
+def test_a_block_of_each_kind_at_full_width(tmp_path: Path) -> None:
+    """About 2 GB of weights; the learning rate is absurd, so that two updates close some gates."""
+    directory = make_tiny(tmp_path, model=transformer(blocks=1, heads=24, head_dim=128))
+    base = Flux1.load(directory)
+    sites = base.sites()
+    assert {s.units for s in sites.values() if s.kind == "neuron"} == {12_288}
+    assert {s.units for s in sites.values() if s.kind == "modulation"} == {6 * 3072, 3 * 3072}
+    assert {s.units for s in sites.values() if s.kind == "head"} == {24}
+    task = small_task(base)
+    edit = mask(base, task, updates=2, batch=4, rate=5.0, recompute=True)
+    assert any((~keep).any() for keep in edit.keep.values())
+    bake(directory, edit, tmp_path / "baked")
+    assert parity(base, load_baked(directory, tmp_path / "baked"), edit, task)["max_relative_error"] <= 1e-5
