@@ -124,7 +124,7 @@ def reference(model: Flux1, pairs: list[Pair], plan: Plan) -> tuple[torch.Tensor
 
 def pictures(model: Flux1, latents: torch.Tensor) -> NDArray[np.uint8]:
     """[N, H, W, 3], decoded a few at a time: the decoder takes more memory than all latents."""
-    return np.concatenate([model.decode(part) for part in latents.split(4)])
+    return np.concatenate([model.decode(part) for part in torch.split(latents, 4)])
 
 
 def filtered(concept: Concept, drawn: NDArray[np.uint8], anchors: NDArray[np.uint8], policy: Policy) -> list[int]:
