@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from safeflux.errors import SafeFluxError as SafeFluxError
+    from safeflux.errors import TrustError as TrustError
     from safeflux.load import load as load
     from safeflux.plan import make_plan as make_plan
     from safeflux.policy import Policy as Policy
@@ -31,6 +32,7 @@ _WHERE = {
     "ReleaseResult": "safeflux.release",
     "Report": "safeflux.types",
     "SafeFluxError": "safeflux.errors",
+    "TrustError": "safeflux.errors",
     "load": "safeflux.load",
     "load_policy": "safeflux.policy",
     "make_plan": "safeflux.plan",
@@ -38,7 +40,7 @@ _WHERE = {
     "verify": "safeflux_signing.verify",
 }
 
-__all__ = ["Policy", "ReleaseResult", "Report", "SafeFluxError", "load", "load_policy", "make_plan", "release", "verify"]
+__all__ = ["Policy", "ReleaseResult", "Report", "SafeFluxError", "TrustError", "load", "load_policy", "make_plan", "release", "verify"]
 
 
 def __getattr__(name: str) -> object:
