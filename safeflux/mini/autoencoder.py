@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from safeflux.mini.captions import random_scene
+from safeflux.mini.fit import descend
 from safeflux.mini.world import render
 
 CHANNELS = 16
@@ -99,16 +100,10 @@ def _regress(
     torch.manual_seed(seed)
     rng = random.Random(seed)
     module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimizer = torch.optim.AdamW(module.parameters(), lr=1.5e-3, betas=(0.9, 0.99), weight_decay=1e-4)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=1.5e-3, total_steps=steps, pct_start=0.1)
-    for step in range(steps):
-        loss = objective(pictures(batch, rng).to(memory_format=torch.channels_last))
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(module.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
-        tick(step, loss.item())
+    descend(
+        module, lambda: objective(pictures(batch, rng).to(memory_format=torch.channels_last)), steps=steps, lr=1.5e-3, decay=1e-4,
+        beta=0.99, tick=tick,
+    )  # fmt: skip
 
 
 def reconstruction_loss(y: Tensor, x: Tensor) -> Tensor:

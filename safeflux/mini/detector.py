@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from safeflux.mini.captions import random_scene
+from safeflux.mini.fit import descend
 from safeflux.mini.world import LABELS, SIZE, Scene, render
 
 if TYPE_CHECKING:
@@ -133,16 +134,11 @@ def train(
     torch.manual_seed(seed)
     rng = random.Random(seed)
     model = build(which)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=0.02)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=2e-3, total_steps=steps, pct_start=0.1)
-    for step in range(steps):
+
+    def loss() -> Tensor:
         scenes = [random_scene(rng)[0] for _ in range(batch)]
         x = wear(to_input(np.stack([render(s, rng) for s in scenes])), code, vae, rng)
-        loss = F.binary_cross_entropy_with_logits(model(x), targets(scenes)) * len(LABELS)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
-        tick(step, loss.item())
+        return F.binary_cross_entropy_with_logits(model(x), targets(scenes)) * len(LABELS)
+
+    descend(model, loss, steps=steps, lr=2e-3, decay=0.02, tick=tick)
     return model.eval()

@@ -20,6 +20,7 @@ from transformers import CLIPTokenizer
 
 from safeflux.mini.captions import caption, random_scene
 from safeflux.mini.detector import Judge, to_input, wear
+from safeflux.mini.fit import descend
 from safeflux.mini.text import CLIP_LENGTH
 from safeflux.mini.world import render
 
@@ -96,19 +97,14 @@ def train(
     torch.manual_seed(seed)
     rng = random.Random(seed)
     towers = Towers(len(tokenizer))
-    optimizer = torch.optim.AdamW(towers.parameters(), lr=2e-3, weight_decay=0.02)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=2e-3, total_steps=steps, pct_start=0.1)
-    for step in range(steps):
+    truth = torch.arange(batch)
+
+    def loss() -> Tensor:
         drawn = [random_scene(rng) for _ in range(batch)]
         x = wear(to_input(np.stack([render(scene, rng) for scene, _ in drawn])), code, vae, rng)
         ids = encode(tokenizer, [caption(scene, rng, generic=generic) for scene, generic in drawn])
         logits = towers.images(x) @ towers.texts(ids).T * towers.scale.exp()
-        truth = torch.arange(batch)
-        loss = (F.cross_entropy(logits, truth) + F.cross_entropy(logits.T, truth)) / 2
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(towers.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
-        tick(step, loss.item())
+        return (F.cross_entropy(logits, truth) + F.cross_entropy(logits.T, truth)) / 2
+
+    descend(towers, loss, steps=steps, lr=2e-3, decay=0.02, tick=tick)
     return towers.eval()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
@@ -46,11 +46,3 @@ class Gates:
         """Mean probability that a gate is not exactly 0: the L0 term, in [0, 1]."""
         shift = self.temperature * math.log(-_LOW / _HIGH)
         return torch.cat([torch.sigmoid(logit - shift) for logit in self.logits.values()]).mean()
-
-    def state(self) -> Mapping[str, Tensor]:
-        return {name: logit.detach().clone() for name, logit in self.logits.items()}
-
-    def restore(self, state: Mapping[str, Tensor]) -> None:
-        with torch.no_grad():
-            for name, logit in self.logits.items():
-                logit.copy_(state[name])
