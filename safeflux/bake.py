@@ -21,7 +21,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from safeflux.errors import ModelError, StageError
-from safeflux.models.flux1 import Flux1, find_sites
+from safeflux.models.flux1 import Flux1
+from safeflux.models.flux1_sites import find_sites
 from safeflux.models.quiet import quiet
 from safeflux.models.sites import Site, gated
 from safeflux.train.task import TrainingTask
@@ -84,8 +85,8 @@ def _mask_changes(edit: Masks, sites: Mapping[str, Site]) -> dict[str, Change]:
             raise ModelError(f"the mask has {len(keep)} units at {name}; the model {site.units if site else 'no such site'}")
         gone = (~keep.bool()).nonzero().flatten()
         if site.reads:
-            found.setdefault(f"{site.reads}.weight", []).append(_zeroed(gone, 0))
-            found.setdefault(f"{site.reads}.bias", []).append(_zeroed(gone, 0))
+            found.setdefault(f"{site.reads}.weight", []).append(_zeroed(site.row + gone, 0))
+            found.setdefault(f"{site.reads}.bias", []).append(_zeroed(site.row + gone, 0))
         if site.writes:
             columns = (site.column + gone[:, None] * site.width + torch.arange(site.width)).flatten()
             found.setdefault(f"{site.writes}.weight", []).append(_zeroed(columns, 1))

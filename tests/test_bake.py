@@ -9,7 +9,8 @@ from training import small_task
 
 from safeflux.bake import bake, empty_transformer, erased, in_force, load_baked, load_edit, parity, save_edit
 from safeflux.errors import ModelError, StageError
-from safeflux.models.flux1 import Flux1, find_sites
+from safeflux.models.flux1 import Flux1
+from safeflux.models.flux1_sites import find_sites
 from safeflux.types import Edit, LowRank, Masks, Weights
 
 
@@ -49,8 +50,8 @@ def test_an_erased_neuron_is_gone_on_both_sides(tiny: Path, tmp_path: Path) -> N
     for name, site in find_sites(empty_transformer(tiny / "transformer")).items():
         gone = (~edit.keep[name]).nonzero().flatten()
         if site.reads:
-            assert not weights[f"{site.reads}.weight"][gone].any(), name
-            assert not weights[f"{site.reads}.bias"][gone].any(), name
+            assert not weights[f"{site.reads}.weight"][site.row + gone].any(), name
+            assert not weights[f"{site.reads}.bias"][site.row + gone].any(), name
         if site.writes:
             columns = (site.column + gone[:, None] * site.width + torch.arange(site.width)).flatten()
             assert not weights[f"{site.writes}.weight"][:, columns].any(), name

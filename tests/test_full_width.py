@@ -19,8 +19,8 @@ def test_a_block_of_each_kind_at_full_width(tmp_path: Path) -> None:
     directory = make_tiny(tmp_path, model=transformer(blocks=1, heads=24, head_dim=128))
     base = Flux1.load(directory)
     sites = base.sites()
-    assert {s.units for s in sites.values() if s.kind == "neuron"} == {12_288}
-    assert {s.units for s in sites.values() if s.kind == "modulation"} == {6 * 3072, 3 * 3072}
+    assert {s.units for s in sites.values() if s.kind == "neuron"} == {12_288, 3072}
+    assert {s.units for s in sites.values() if s.kind == "modulation"} == {3072}
     assert {s.units for s in sites.values() if s.kind == "head"} == {24}
     task = small_task(base)
     edit = mask(base, task, updates=2, batch=4, rate=5.0, recompute=True)

@@ -20,9 +20,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from safeflux.errors import OptionError
 from safeflux.models.flux1 import Flux1
-from safeflux.models.sites import KINDS, Site, gated
+from safeflux.models.sites import Site, choose, gated
 from safeflux.train.checkpoints import Checkpoints
 from safeflux.train.gates import Gates
 from safeflux.train.rollout import rollout
@@ -65,10 +64,7 @@ def mask(
     "modulation", "head"); ``recompute`` trades a third forward pass for memory that does not grow with the steps.
     With ``scratch``, an interrupted call continues there and ends with the same mask. Raises ``OptionError``.
     """
-    unknown = set(sites) - set(KINDS)
-    if unknown or not sites:
-        raise OptionError(f"mask: sites: {', '.join(sorted(unknown)) or 'nothing'}; wanted some of {', '.join(KINDS)}")
-    chosen = {name: site for name, site in model.sites().items() if site.kind in sites}
+    chosen = choose(model.sites(), sites)
     gates = Gates(chosen.values(), initial=initial, temperature=temperature, device=model.device)
     adam = torch.optim.Adam(gates.parameters(), lr=rate, betas=(0.9, 0.99))
     kept = Checkpoints(scratch, gates, adam)

@@ -18,6 +18,7 @@ from diffusers.pipelines.flux.pipeline_flux import calculate_shift
 from torch import Tensor
 
 from safeflux.errors import ModelError
+from safeflux.models.flux1_sites import find_sites
 from safeflux.models.quiet import quiet
 from safeflux.models.sites import Site
 from safeflux.types import TextCond
@@ -178,7 +179,7 @@ class Flux1:
         return np.concatenate(parts)
 
     def sites(self) -> dict[str, Site]:
-        """Every site of the transformer by name; see ``find_sites``."""
+        """Every site of the transformer by name; see ``flux1_sites``."""
         return find_sites(self.transformer)
 
 
@@ -190,30 +191,3 @@ def picture_size(directory: Path, pipe: FluxPipeline) -> int:
     if size % step:
         raise ModelError(f"{path}: height is {size}; wanted a multiple of {step}")
     return size
-
-
-def find_sites(transformer: FluxTransformer2DModel) -> dict[str, Site]:
-    """FFN neurons of both streams and of single blocks, AdaLN modulation outputs, and attention heads, in forward order."""
-    head = transformer.config.attention_head_dim
-    found: list[Site] = []
-    for n, block in enumerate(transformer.transformer_blocks):
-        at = f"transformer_blocks.{n}"
-        for name in ("ff", "ff_context"):
-            ffn = getattr(block, name)
-            up, down = f"{at}.{name}.net.0.proj", f"{at}.{name}.net.2"
-            found.append(Site(f"{at}.{name}", "neuron", ffn.net[0].proj.out_features, f"{at}.{name}.net.0", up, down))
-        for name in ("norm1", "norm1_context"):
-            linear = f"{at}.{name}.linear"
-            found.append(Site(f"{at}.{name}", "modulation", getattr(block, name).linear.out_features, linear, linear, None))
-        for name, module in (("to_out.0", block.attn.to_out[0]), ("to_add_out", block.attn.to_add_out)):
-            path = f"{at}.attn.{name}"
-            found.append(Site(path, "head", module.in_features // head, path, None, path, 0, head))
-    for n, block in enumerate(transformer.single_transformer_blocks):
-        at = f"single_transformer_blocks.{n}"
-        dim = transformer.inner_dim
-        found.append(
-            Site(f"{at}.proj_mlp", "neuron", block.proj_mlp.out_features, f"{at}.act_mlp", f"{at}.proj_mlp", f"{at}.proj_out", dim)
-        )
-        found.append(Site(f"{at}.norm", "modulation", block.norm.linear.out_features, f"{at}.norm.linear", f"{at}.norm.linear", None))
-        found.append(Site(f"{at}.attn", "head", dim // head, f"{at}.proj_out", None, f"{at}.proj_out", 0, head))
-    return {site.name: site for site in found}

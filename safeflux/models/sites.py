@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
+
+from safeflux.errors import OptionError
 
 Kind = Literal["neuron", "modulation", "head"]
 KINDS: tuple[Kind, ...] = ("neuron", "modulation", "head")
@@ -17,19 +20,38 @@ KINDS: tuple[Kind, ...] = ("neuron", "modulation", "head")
 class Site:
     """A row of units that one gate vector covers.
 
-    ``gate``: the module whose output (for heads: whose input) is multiplied, from ``offset`` on, ``width`` numbers a unit.
-    ``reads``: the linear layer whose rows and bias make the units (None for heads, whose values serve two streams).
+    ``group``: what the site is called in every block ("ff", "norm1.gate_mlp"), so that a choice can name it.
+    ``gate``: the module whose output (for heads: whose input) is multiplied, from ``row`` on, ``width`` numbers a unit.
+    ``reads``: the linear layer whose rows, from ``row`` on, and bias make the units (None for heads, whose values serve two streams).
     ``writes``: the linear layer whose columns, from ``column`` on, consume them (None for modulation outputs).
     """
 
     name: str
     kind: Kind
+    group: str
     units: int
     gate: str
     reads: str | None
     writes: str | None
     column: int = 0
     width: int = 1
+    row: int = 0
+
+
+def choose(sites: Mapping[str, Site], wanted: Sequence[str]) -> dict[str, Site]:
+    """The sites that ``wanted`` names: kinds ("neuron"), groups ("ff"), or groups by their beginning ("norm1", "norm1.shift_mlp").
+
+    Raises ``OptionError`` for a name that no site has, and when there is none.
+    """
+
+    def named(word: str, site: Site) -> bool:
+        return word in (site.kind, site.group) or site.group.startswith(f"{word}.")
+
+    unknown = [word for word in wanted if not any(named(word, site) for site in sites.values())]
+    if unknown or not wanted:
+        groups = ", ".join(dict.fromkeys(site.group for site in sites.values()))
+        raise OptionError(f"sites: {', '.join(unknown) or 'nothing'}; wanted some of {', '.join(KINDS)}, or of {groups}")
+    return {name: site for name, site in sites.items() if any(named(word, site) for word in wanted)}
 
 
 @contextmanager
@@ -38,27 +60,37 @@ def gated(transformer: nn.Module, sites: Mapping[str, Site], gates: Mapping[str,
 
     The same tensors are used in every forward pass, recomputation included, so a rollout has one sample of its gates.
     """
+    by_module: dict[str, list[tuple[Site, Tensor]]] = {}
+    for name, gate in gates.items():
+        by_module.setdefault(sites[name].gate, []).append((sites[name], gate))
     handles = []
     try:
-        for name, gate in gates.items():
-            site = sites[name]
-            module = transformer.get_submodule(site.gate)
-            if site.kind == "head":
-                handles.append(module.register_forward_pre_hook(_scale_input(site, gate)))
+        for path, parts in by_module.items():
+            module, scale = transformer.get_submodule(path), _row(parts)
+            if parts[0][0].kind == "head":
+                handles.append(module.register_forward_pre_hook(lambda _m, inputs, s=scale: (_scaled(inputs[0], s), *inputs[1:])))
             else:
-                handles.append(module.register_forward_hook(lambda _m, _i, out, gate=gate: out * gate.to(out.dtype)))
+                handles.append(module.register_forward_hook(lambda _m, _i, out, s=scale: _scaled(out, s)))
         yield
     finally:
         for handle in handles:
             handle.remove()
 
 
-def _scale_input(site: Site, gate: Tensor):  # type: ignore[no-untyped-def]
-    def hook(_module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        x = inputs[0]
-        scale = gate.to(x.dtype).repeat_interleave(site.width)
-        if scale.numel() < x.shape[-1]:  # single blocks: attention columns come first, the MLP's follow untouched
-            scale = nn.functional.pad(scale, (0, x.shape[-1] - scale.numel()), value=1.0)
-        return (x * scale, *inputs[1:])
+def _row(parts: Iterable[tuple[Site, Tensor]]) -> Tensor:
+    """The gates of one module in the order of its numbers, from the first on; 1 where no site is."""
+    pieces: list[Tensor] = []
+    end = 0
+    for site, gate in sorted(parts, key=lambda part: part[0].row):
+        if site.row > end:
+            pieces.append(gate.new_ones(site.row - end))
+        pieces.append(gate.repeat_interleave(site.width) if site.width > 1 else gate)
+        end = site.row + site.units * site.width
+    return torch.cat(pieces) if len(pieces) > 1 else pieces[0]
 
-    return hook
+
+def _scaled(x: Tensor, scale: Tensor) -> Tensor:
+    """``x`` [..., n] times ``scale`` [m], m up to n: what follows stays. In single blocks the MLP's columns follow the attention's."""
+    if len(scale) < x.shape[-1]:
+        scale = nn.functional.pad(scale, (0, x.shape[-1] - len(scale)), value=1.0)
+    return x * scale.to(x.dtype)

@@ -91,6 +91,11 @@ def test_a_price_on_closing_keeps_more_open(model: Flux1, task: TrainingTask) ->
 def test_only_the_chosen_kinds_of_sites_are_cut(model: Flux1, task: TrainingTask) -> None:
     found = mask(model, task, updates=1, batch=4, sites=("head",))
     assert {model.sites()[n].kind for n in found.keep} == {"head"}
+    found = mask(model, task, updates=1, batch=4, sites=("ff", "norm1.gate_mlp", "norm1_context"))
+    groups = {model.sites()[n].group for n in found.keep}
+    assert "ff_context" not in groups
+    assert {g for g in groups if g.startswith("norm1.")} == {"norm1.gate_mlp"}
+    assert sum(g.startswith("norm1_context.") for g in groups) == 6
 
 
 @pytest.mark.parametrize("sites", [(), ("neuron", "bones")])

@@ -14,7 +14,8 @@ from tiny import make_tiny
 
 from safeflux.bake import empty_transformer
 from safeflux.errors import ModelError
-from safeflux.models.flux1 import Flux1, find_sites
+from safeflux.models.flux1 import Flux1
+from safeflux.models.flux1_sites import find_sites
 from safeflux.models.sites import Site, gated
 
 PROMPTS = ["a red sword", "captain comet at night", ""]
@@ -70,22 +71,25 @@ def zero(model: Flux1, site: Site) -> None:
     for unit in range(0, site.units, 3):
         if site.reads:
             linear = model.transformer.get_submodule(site.reads)
-            linear.weight[unit] = 0
-            linear.bias[unit] = 0
+            linear.weight[site.row + unit] = 0
+            linear.bias[site.row + unit] = 0
         if site.writes:
             start = site.column + unit * site.width
             model.transformer.get_submodule(site.writes).weight[:, start : start + site.width] = 0
 
 
 def test_flux1_true_configuration_has_the_known_sites(tmp_path: Path) -> None:
-    """FLUX.1 at full size on the meta device: 76 FFN sites with 933,888 neurons, 1,050,624 modulation outputs in blocks."""
+    """FLUX.1 at full size on the meta device: 76 FFN sites with 933,888 neurons, 3,072 in the pooled-text embedder, 1,050,624
+    modulation outputs in blocks."""
     config = {
         "_class_name": "FluxTransformer2DModel", "in_channels": 64, "num_layers": 19, "num_single_layers": 38, "attention_head_dim": 128,
         "num_attention_heads": 24, "joint_attention_dim": 4096, "pooled_projection_dim": 768, "guidance_embeds": True,
     }  # fmt: skip
     (tmp_path / "config.json").write_text(json.dumps(config))
-    sites = find_sites(empty_transformer(tmp_path)).values()
-    neurons = [s for s in sites if s.kind == "neuron"]
+    sites = list(find_sites(empty_transformer(tmp_path)).values())
+    neurons = [s for s in sites if s.group in ("ff", "ff_context", "proj_mlp")]
+    assert [s.units for s in sites if s.kind == "neuron" and s not in neurons] == [3072]
+    assert {s.units for s in sites if s.kind == "modulation"} == {3072}
     assert (len(neurons), sum(s.units for s in neurons)) == (76, 933_888)
     assert sum(s.units for s in sites if s.kind == "modulation") == 1_050_624
     assert sum(s.units for s in sites if s.kind == "head") == 24 * (2 * 19 + 38)

@@ -5,7 +5,7 @@ import torch
 from safeflux.models.sites import Site
 from safeflux.train.gates import Gates
 
-SITES = [Site("a", "neuron", 4000, "a", "a", "b"), Site("b", "modulation", 1000, "b", "b", None)]
+SITES = [Site("a", "neuron", "ff", 4000, "a", "a", "b"), Site("b", "modulation", "norm1", 1000, "b", "b", None)]
 
 
 def make(initial: float) -> Gates:
