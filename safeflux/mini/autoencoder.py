@@ -61,6 +61,9 @@ class Code:
         scale = values.pow(-0.375) / values.pow(0.25).mean().sqrt()
         return Code(mean, vectors * scale, (vectors / scale).T)
 
+    def to(self, device: torch.device) -> Code:
+        return Code(self.mean.to(device), self.analysis.to(device), self.synthesis.to(device))
+
     def encode(self, x: Tensor) -> Tensor:
         """Pictures [B, 3, H, W] to latents [B, CHANNELS, H/8, W/8]."""
         return ((_patches(x) - self.mean) @ self.analysis).permute(0, 3, 1, 2)
@@ -83,7 +86,7 @@ def train_decoder(vae: AutoencoderTiny, code: Code, *, steps: int, batch: int, s
 
     def loss(x: Tensor) -> Tensor:
         z = code.encode(x)
-        level = torch.rand(len(z), 1, 1, 1) * LATENT_NOISE
+        level = torch.rand(len(z), 1, 1, 1, device=z.device) * LATENT_NOISE
         return reconstruction_loss(vae.decoder(z + level * torch.randn_like(z)), x)
 
     _regress(vae.decoder, loss, steps, batch, seed, tick)
@@ -100,9 +103,10 @@ def _regress(
     torch.manual_seed(seed)
     rng = random.Random(seed)
     module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    device = next(module.parameters()).device
     descend(
-        module, lambda: objective(pictures(batch, rng).to(memory_format=torch.channels_last)), steps=steps, lr=1.5e-3, decay=1e-4,
-        beta=0.99, tick=tick,
+        module, lambda: objective(pictures(batch, rng).to(device, memory_format=torch.channels_last)), steps=steps, lr=1.5e-3,
+        decay=1e-4, beta=0.99, tick=tick,
     )  # fmt: skip
 
 

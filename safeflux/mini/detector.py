@@ -119,13 +119,13 @@ def wear(x: Tensor, code: Code, vae: AutoencoderTiny, rng: random.Random) -> Ten
     """What generation does to a picture: half the batch through noisy latents, then blur, shift of tone and pixel noise."""
     half = len(x) // 2
     z = code.encode(x[:half])
-    z = z + torch.randn_like(z) * torch.rand(half, 1, 1, 1) * 0.45
+    z = z + torch.randn_like(z) * torch.rand(half, 1, 1, 1, device=z.device) * 0.45
     x = torch.cat([vae.decode(z).sample.clamp(-1, 1), x[half:]])
     if rng.random() < 0.4:
-        k = torch.tensor([0.25, 0.5, 0.25])
+        k = torch.tensor([0.25, 0.5, 0.25], device=x.device)
         x = F.conv2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), (k[:, None] * k).expand(3, 1, 3, 3), groups=3)
-    tone = 1 + 0.08 * torch.randn(len(x), 3, 1, 1)
-    return (x * tone + 0.06 * torch.rand(len(x), 1, 1, 1) * torch.randn_like(x)).clamp(-1, 1)
+    tone = 1 + 0.08 * torch.randn(len(x), 3, 1, 1, device=x.device)
+    return (x * tone + 0.06 * torch.rand(len(x), 1, 1, 1, device=x.device) * torch.randn_like(x)).clamp(-1, 1)
 
 
 def train(
@@ -133,12 +133,13 @@ def train(
 ) -> nn.Module:
     torch.manual_seed(seed)
     rng = random.Random(seed)
-    model = build(which)
+    device = code.mean.device
+    model = build(which).to(device)
 
     def loss() -> Tensor:
         scenes = [random_scene(rng)[0] for _ in range(batch)]
-        x = wear(to_input(np.stack([render(s, rng) for s in scenes])), code, vae, rng)
-        return F.binary_cross_entropy_with_logits(model(x), targets(scenes)) * len(LABELS)
+        x = wear(to_input(np.stack([render(s, rng) for s in scenes])).to(device), code, vae, rng)
+        return F.binary_cross_entropy_with_logits(model(x), targets(scenes).to(device)) * len(LABELS)
 
     descend(model, loss, steps=steps, lr=2e-3, decay=0.02, tick=tick)
     return model.eval()

@@ -96,13 +96,14 @@ def train(
     """Symmetric contrastive loss over captions and worn pictures."""
     torch.manual_seed(seed)
     rng = random.Random(seed)
-    towers = Towers(len(tokenizer))
-    truth = torch.arange(batch)
+    device = code.mean.device
+    towers = Towers(len(tokenizer)).to(device)
+    truth = torch.arange(batch, device=device)
 
     def loss() -> Tensor:
         drawn = [random_scene(rng) for _ in range(batch)]
-        x = wear(to_input(np.stack([render(scene, rng) for scene, _ in drawn])), code, vae, rng)
-        ids = encode(tokenizer, [caption(scene, rng, generic=generic) for scene, generic in drawn])
+        x = wear(to_input(np.stack([render(scene, rng) for scene, _ in drawn])).to(device), code, vae, rng)
+        ids = encode(tokenizer, [caption(scene, rng, generic=generic) for scene, generic in drawn]).to(device)
         logits = towers.images(x) @ towers.texts(ids).T * towers.scale.exp()
         return (F.cross_entropy(logits, truth) + F.cross_entropy(logits.T, truth)) / 2
 

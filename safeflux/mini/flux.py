@@ -62,7 +62,7 @@ class World:
         for start in range(0, n, 64):
             part = scenes[start : start + 64]
             x = torch.stack([torch.from_numpy(render(s, rng).copy()) for s, _ in part]).permute(0, 3, 1, 2).float() / 127.5 - 1
-            latents[start : start + 64] = pack(code.encode(x).contiguous())
+            latents[start : start + 64] = pack(code.encode(x.to(code.mean.device)).contiguous())
             tick(start)
         return World(scenes, latents)
 
@@ -172,7 +172,7 @@ def _save(path: Path, trainee: Trainee, tools: list[torch.optim.Optimizer], done
 def _resume(path: Path, trainee: Trainee, tools: list[torch.optim.Optimizer]) -> int:
     if not path.is_file():
         return 0
-    state = torch.load(path, weights_only=True)
+    state = torch.load(path, weights_only=True, map_location=trainee.transformer.device)
     for module, weights in zip(trainee.modules(), state["models"], strict=True):
         module.load_state_dict(weights)
     for tool, moments in zip(tools, state["tools"], strict=True):
@@ -181,15 +181,17 @@ def _resume(path: Path, trainee: Trainee, tools: list[torch.optim.Optimizer]) ->
 
 
 def _loss(trainee: Trainee, world: World, tokenizers: tuple[object, object], batch: int, rng: random.Random) -> Tensor:
+    device = trainee.transformer.device
     chosen = [rng.randrange(len(world.scenes)) for _ in range(batch)]
-    clip_ids, t5_ids = text.tokenize(*tokenizers, [world.caption(i, rng) for i in chosen])
-    x0 = world.latents[chosen]
+    clip_ids, t5_ids = (ids.to(device) for ids in text.tokenize(*tokenizers, [world.caption(i, rng) for i in chosen]))
+    x0 = world.latents[chosen].to(device)
     noise = torch.randn_like(x0)
-    sigma = torch.tensor([rng.choice(STEPS_VISITED) if rng.random() < 0.75 else rng.uniform(0.02, 1) for _ in range(batch)])
+    sigma = torch.tensor([rng.choice(STEPS_VISITED) if rng.random() < 0.75 else rng.uniform(0.02, 1) for _ in range(batch)], device=device)
     x = torch.lerp(x0, noise, sigma[:, None, None])
     velocity = trainee.transformer(
         hidden_states=x, timestep=sigma, encoder_hidden_states=trainee.t5(t5_ids).last_hidden_state,
-        pooled_projections=trainee.clip(clip_ids).pooler_output, img_ids=image_ids(), txt_ids=torch.zeros(text.T5_LENGTH, 3),
+        pooled_projections=trainee.clip(clip_ids).pooler_output, img_ids=image_ids().to(device),
+        txt_ids=torch.zeros(text.T5_LENGTH, 3, device=device),
     ).sample  # fmt: skip
     return nn.functional.mse_loss(velocity, noise - x0)
 

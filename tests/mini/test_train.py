@@ -24,6 +24,12 @@ def test_all_stages_run_and_finished_ones_are_kept(tmp_path: Path, capfd: pytest
     assert weights.read_bytes() == before
 
 
+@pytest.mark.gpu
+def test_all_stages_run_on_a_gpu(tmp_path: Path) -> None:
+    make(tmp_path / "work", tmp_path / "out", QUICK, workers=1, device=torch.device("cuda"))
+    assert Flux1.load(tmp_path / "out" / "model").draw(["a sword"], [1], steps=4).shape == (1, 64, 64, 3)
+
+
 def test_the_code_is_a_projection_with_unit_scale() -> None:
     """Encoding what was decoded gives the same latents; variances average to one."""
     code = Code.fit(60, seed=0)
