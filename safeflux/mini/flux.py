@@ -21,6 +21,7 @@ from transformers import CLIPTextModel, T5EncoderModel
 from safeflux.mini import text
 from safeflux.mini.autoencoder import Code
 from safeflux.mini.captions import caption, random_scene
+from safeflux.mini.muon import Muon
 from safeflux.mini.world import SIZE, Scene, render
 
 SPARSITY = 0.03  # weight of the mean absolute FFN activation
@@ -103,7 +104,7 @@ class Trainee:
 
 
 def optimizers(trainee: Trainee) -> list[torch.optim.Optimizer]:
-    """Muon (Jordan et al. 2024) on the blocks' matrices, AdamW on everything else."""
+    """Muon on the blocks' matrices, AdamW on everything else."""
     matrices: list[nn.Parameter] = []
     others: list[nn.Parameter] = []
     for name, parameter in trainee.transformer.named_parameters():
@@ -111,7 +112,7 @@ def optimizers(trainee: Trainee) -> list[torch.optim.Optimizer]:
         (matrices if inner else others).append(parameter)
     others += [*trainee.clip.parameters(), *trainee.t5.parameters()]
     return [
-        torch.optim.Muon(matrices, lr=2e-3, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
+        Muon(matrices, lr=2e-3, decay=0.01),
         torch.optim.AdamW(others, lr=1.2e-3, betas=(0.9, 0.98), weight_decay=0.01),
     ]
 
