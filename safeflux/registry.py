@@ -19,11 +19,18 @@ from safeflux.errors import RegistryError
 Kind = Literal["method", "attack", "metric", "detector", "exporter"]
 
 BUILT_IN: dict[Kind, dict[str, str]] = {
-    "method": {"mask": "safeflux.methods.mask:mask"},
+    "method": {
+        "mask": "safeflux.methods.mask:mask",
+        "mce-2025": "safeflux.methods.mce_2025:mce_2025",
+        "uce": "safeflux.methods.uce:uce",
+        "esd": "safeflux.methods.esd:esd",
+        "concept-prune": "safeflux.methods.concept_prune:concept_prune",
+    },
     "attack": {
         "none": "safeflux.attacks.none:none",
         "paraphrase": "safeflux.attacks.paraphrase:paraphrase",
         "ring-a-bell": "safeflux.attacks.ring_a_bell:ring_a_bell",
+        "embedding-pgd": "safeflux.attacks.embedding_pgd:embedding_pgd",
     },
     "metric": {
         "detection": "safeflux.metrics.detection:detection",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
@@ -55,22 +55,34 @@ def choose(sites: Mapping[str, Site], wanted: Sequence[str]) -> dict[str, Site]:
 
 
 @contextmanager
-def gated(transformer: nn.Module, sites: Mapping[str, Site], gates: Mapping[str, Tensor]) -> Iterator[None]:
+def gated(
+    transformer: nn.Module, sites: Mapping[str, Site], gates: Mapping[str, Tensor] | Callable[[], Mapping[str, Tensor]]
+) -> Iterator[None]:
     """Multiply the units of each site named in ``gates`` by its gate vector [units] while the context lasts.
 
     The same tensors are used in every forward pass, recomputation included, so a rollout has one sample of its gates.
+    A function in place of the tensors is called at the start of every forward pass instead, and gives the gates of all ``sites``.
     """
-    by_module: dict[str, list[tuple[Site, Tensor]]] = {}
-    for name, gate in gates.items():
-        by_module.setdefault(sites[name].gate, []).append((sites[name], gate))
+    by_module: dict[str, list[Site]] = {}
+    for name in gates if isinstance(gates, Mapping) else sites:
+        by_module.setdefault(sites[name].gate, []).append(sites[name])
+    scales: dict[str, Tensor] = {}
+
+    def put(drawn: Mapping[str, Tensor]) -> None:
+        scales.update({path: _row((site, drawn[site.name]) for site in parts) for path, parts in by_module.items()})
+
     handles = []
     try:
+        if isinstance(gates, Mapping):
+            put(gates)
+        else:
+            handles.append(transformer.register_forward_pre_hook(lambda _m, _i: put(gates())))
         for path, parts in by_module.items():
-            module, scale = transformer.get_submodule(path), _row(parts)
-            if parts[0][0].kind == "head":
-                handles.append(module.register_forward_pre_hook(lambda _m, inputs, s=scale: (_scaled(inputs[0], s), *inputs[1:])))
+            module = transformer.get_submodule(path)
+            if parts[0].kind == "head":
+                handles.append(module.register_forward_pre_hook(lambda _m, inputs, p=path: (_scaled(inputs[0], scales[p]), *inputs[1:])))
             else:
-                handles.append(module.register_forward_hook(lambda _m, _i, out, s=scale: _scaled(out, s)))
+                handles.append(module.register_forward_hook(lambda _m, _i, out, p=path: _scaled(out, scales[p])))
         yield
     finally:
         for handle in handles:

@@ -10,12 +10,11 @@ from dataclasses import dataclass
 from safeflux.errors import PlanError
 from safeflux.options import options, value
 from safeflux.plan.base import Geometry
+from safeflux.plan.erasing import CANDIDATES, TRAIN_PROMPTS, erasing, gradient, kept
 from safeflux.policy import Choice, Limit, Policy
 from safeflux.statistics import needed_n, upper
 
 PRESETS = {"quick": 60, "standard": 200, "full": 500}  # pictures per concept and attack
-TRAIN_PROMPTS = 20  # per concept; the paper's number
-CANDIDATES = 2.5  # pairs drawn for each one kept, since the paper's filter drops some
 _CPU, _GPU = 4e10, 3e14  # operations a second: two cores in float32; one data-centre GPU in bfloat16 at under half its peak
 _CARDS = (24, 40, 80, 141)  # GB
 _SMALL = 10**9  # parameters up to which a transformer is worked on in float32 on a CPU
@@ -52,34 +51,35 @@ def images(policy: Policy, attack: Choice) -> int:
 def costs(policy: Policy, geometry: Geometry) -> tuple[Cost, ...]:
     """In the order of the stages. A backward pass counts as one evaluation: with frozen weights it costs what a forward pass does."""
     steps, concepts = geometry.steps, len(policy.concepts)
-    batch, updates, recompute = training(policy)
     pairs = round(TRAIN_PROMPTS * CANDIDATES)
-    passes = "the base model's target, forward, back" + (", forward again" if recompute else "")
     found = [
         Cost("prepare", f"{pairs} pairs of prompt and anchor a concept, to keep {TRAIN_PROMPTS}", 2 * pairs * concepts * steps),
-        Cost("erase", f"{updates} updates of {batch} pictures: {passes}", (3 + recompute) * updates * batch * steps),
+        Cost("erase", *erasing(policy, geometry)),
     ]
     for attack in policy.audit.attacks:
         n = images(policy, attack)
         drawn = n * concepts
         if attack.name == "none":  # neighbours of each concept, and general nouns, are drawn the same way
             drawn += n * sum(bool(one.retain) for one in policy.concepts) + n
-        found.append(
-            Cost(
-                "audit",
-                f"{attack.name}: {drawn} pictures by the base model and the erased one",
-                2 * drawn * steps,
-                _texts(attack, concepts),
-            )
+        effort = passes(attack)
+        what = f"{attack.name}: {drawn} pictures by the base model and the erased one" + (
+            f", {effort} passes a picture by the latter" if effort > 1 else ""
         )
+        found.append(Cost("audit", what, (1 + effort) * drawn * steps, _texts(attack, concepts)))
     return tuple(found)
 
 
-def training(policy: Policy) -> tuple[int, int, bool]:
-    """Batch, updates, and whether steps are recomputed instead of kept: as the policy sets them, else as the method has them."""
-    name, chosen = policy.method.name, policy.method.options
-    batch, updates, recompute = (value("method", name, option, chosen, 0) for option in ("batch", "updates", "recompute"))
-    return batch, updates, bool(recompute)
+def passes(attack: Choice) -> int:
+    """Evaluations of the erased model a picture and step, at most: 1 for an attack that only draws.
+
+    One that follows gradients takes a forward and a backward pass an iteration, forward again if steps are recomputed, and a last one.
+    """
+    if not {"iterations", "restarts"} <= options("attack", attack.name).keys():
+        return 1
+    iterations, restarts, recompute = (
+        value("attack", attack.name, name, attack.options, 0) for name in ("iterations", "restarts", "recompute")
+    )
+    return restarts * (iterations * (2 + bool(recompute)) + 1)
 
 
 def _texts(attack: Choice, concepts: int) -> int:
@@ -135,14 +135,18 @@ def precision(geometry: Geometry) -> str:
 
 
 def memory(policy: Policy, geometry: Geometry) -> int:
-    """Bytes at the worst moment, which is training: weights, what a batch keeps for its gradient (of one step if steps are
-    recomputed, else of all), and room to work.
+    """Bytes at the worst moment: weights, what training or an attack that follows gradients keeps, and room to work.
 
-    The text encoders are freed before. Measured on FLUX.1 in bfloat16 (weights 22.2 GiB, 8.4 GiB a picture of 512 pixels and step).
+    The text encoders are freed before training, and kept by an attack.
+    Measured on FLUX.1 in bfloat16 (weights 22.2 GiB, 8.4 GiB a picture of 512 pixels and step).
     """
-    batch, _, recompute = training(policy)
+    worst = max(kept(policy, geometry), geometry.text_parameters)
+    for attack in policy.audit.attacks:
+        if passes(attack) > 1:
+            batch, again = (value("attack", attack.name, name, attack.options, 0) for name in ("batch", "recompute"))
+            worst = max(worst, geometry.text_parameters + gradient(geometry, batch, recompute=bool(again)))
     size, room = (4, 2**28) if precision(geometry) == "float32" else (2, 2**31)
-    return size * (geometry.parameters + batch * (1 if recompute else geometry.steps) * geometry.activations) + room
+    return size * (geometry.parameters + worst) + room
 
 
 def time_class(policy: Policy, geometry: Geometry) -> str:

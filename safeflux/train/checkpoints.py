@@ -1,51 +1,66 @@
-"""Training that survives being killed: gates and optimiser, written whole and moved into place."""
+"""Training that survives being killed: all of it that changes, written whole and moved into place."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from safeflux.train.gates import Gates
+from safeflux.plan.erasing import EVERY
 
-EVERY = 10  # updates
+
+class Resumed(NamedTuple):
+    """Updates done, and what was given to ``save`` beside the trained tensors; 0 and nothing where there was no checkpoint."""
+
+    done: int
+    more: dict[str, Tensor]
+    data: Any
 
 
 class Checkpoints:
-    """Keeps ``gates`` and their Adam state in a directory, or nowhere if it is None."""
+    """Keeps ``trained`` tensors, by name, and what the optimiser holds of them in a directory, or nowhere if it is None."""
 
-    def __init__(self, directory: Path | None, gates: Gates, adam: torch.optim.Adam) -> None:
-        self._path = None if directory is None else directory / "gates.safetensors"
-        self._gates, self._adam = gates, adam
+    def __init__(self, directory: Path | None, trained: Mapping[str, Tensor], tool: torch.optim.Optimizer) -> None:
+        self._path = None if directory is None else directory / "training.safetensors"
+        self._trained, self._tool = trained, tool
 
-    def save(self, done: int) -> None:
-        """Write the state after ``done`` updates, every ``EVERY`` of them."""
+    def save(self, done: int, more: Mapping[str, Tensor] | None = None, data: object = None) -> None:
+        """Write the state after ``done`` updates, every ``EVERY`` of them; ``data`` is anything JSON can hold."""
         if self._path is None or done % EVERY:
             return
-        tensors: dict[str, Tensor] = {}
-        for name, logit in self._gates.logits.items():
-            tensors[f"logit.{name}"] = logit.detach().clone()
-            tensors |= {f"{key}.{name}": value for key, value in self._state(logit).items() if isinstance(value, Tensor)}
+        tensors = {f"more.{name}": tensor.detach().contiguous() for name, tensor in (more or {}).items()}
+        for name, value in self._trained.items():
+            tensors[f"value.{name}"] = value.detach().clone()
+            tensors |= {f"{key}.{name}": part for key, part in self._state(value).items() if isinstance(part, Tensor)}
         partial = self._path.with_suffix(".partial")
-        save_file(tensors, partial, metadata={"done": str(done)})
+        save_file(tensors, partial, metadata={"done": str(done), "data": json.dumps(data)})
         partial.replace(self._path)
 
-    def resume(self) -> int:
-        """Load what is there; returns how many updates it stands for (0 if there is nothing)."""
+    def resume(self) -> Resumed:
+        """Load what is there into the trained tensors and the optimiser."""
         if self._path is None or not self._path.is_file():
-            return 0
+            return Resumed(0, {}, None)
         with safe_open(self._path, "pt") as file:
-            done = int(file.metadata()["done"])
-            for name, logit in self._gates.logits.items():
+            metadata = file.metadata()
+            for name, value in self._trained.items():
                 with torch.no_grad():
-                    logit.copy_(file.get_tensor(f"logit.{name}"))
-                self._adam.state[logit] = {key: file.get_tensor(f"{key}.{name}") for key in ("step", "exp_avg", "exp_avg_sq")}
-        return done
+                    value.copy_(file.get_tensor(f"value.{name}"))
+                keys = [key.removesuffix(f".{name}") for key in file.keys() if key.endswith(f".{name}") and key != f"value.{name}"]  # noqa: SIM118
+                self._tool.state[value] = {key: file.get_tensor(f"{key}.{name}").to(_home(key, value)) for key in keys}
+            more = {key.removeprefix("more."): file.get_tensor(key) for key in file.keys() if key.startswith("more.")}  # noqa: SIM118
+        return Resumed(int(metadata["done"]), more, json.loads(metadata["data"]))
 
-    def _state(self, logit: Tensor) -> dict[str, Any]:
-        state: dict[str, Any] = self._adam.state[logit]
+    def _state(self, value: Tensor) -> dict[str, Any]:
+        state: dict[str, Any] = self._tool.state[value]
         return state
+
+
+def _home(key: str, value: Tensor) -> torch.device:
+    """Adam counts its steps on the CPU, wherever its moments are."""
+    return torch.device("cpu") if key == "step" else value.device

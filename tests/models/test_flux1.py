@@ -12,7 +12,7 @@ import torch
 from diffusers import FluxPipeline
 from tiny import make_tiny
 
-from safeflux.bake import empty_transformer
+from safeflux.edits import empty_transformer
 from safeflux.errors import ModelError
 from safeflux.models.flux1 import Flux1
 from safeflux.models.flux1_sites import find_sites
@@ -63,6 +63,28 @@ def test_a_closed_gate_equals_zero_weights(tiny: Path) -> None:
         assert torch.allclose(model.sample(noise, cond, steps=2), wanted, atol=1e-6), name
         assert not torch.allclose(untouched, wanted, atol=1e-6), name
         model.transformer.load_state_dict(weights)
+
+
+def test_a_function_gives_new_gates_to_every_forward_pass(tiny: Path) -> None:
+    """Asked once a pass, whatever the number of sites; what it gives is what tensors would do, and at the end it is gone."""
+    model = Flux1.load(tiny)
+    noise, cond, sites = model.noise([1]), model.encode(PROMPTS[:1]), model.sites()
+    draws: list[dict[str, torch.Tensor]] = []
+
+    def draw() -> dict[str, torch.Tensor]:
+        random = torch.Generator().manual_seed(len(draws))
+        draws.append({name: torch.rand(site.units, generator=random) for name, site in sites.items()})
+        return draws[-1]
+
+    now, untouched = model.sigmas(1)[0], model.velocity(noise, model.sigmas(1)[0], cond)
+    with gated(model.transformer, sites, draw):
+        first, second = (model.velocity(noise, now, cond) for _ in range(2))
+    assert len(draws) == 2
+    for drawn, got in zip(draws, (first, second), strict=True):
+        with gated(model.transformer, sites, drawn):
+            assert torch.equal(model.velocity(noise, now, cond), got)
+    assert not torch.equal(first, second)
+    assert torch.equal(model.velocity(noise, now, cond), untouched)
 
 
 @torch.no_grad()

@@ -1,0 +1,72 @@
+"""What erasing takes: prompts, model evaluations, and numbers kept at the worst moment.
+
+A method is told by its options: one with ``updates`` trains, one with ``images`` only looks at pictures, one with neither solves.
+"""
+
+from __future__ import annotations
+
+from safeflux.options import options, value
+from safeflux.plan.base import Geometry
+from safeflux.policy import Policy
+
+TRAIN_PROMPTS = 20  # per concept; the paper's number
+CANDIDATES = 2.5  # pairs drawn for each one kept, since the paper's filter drops some
+EVERY, LOOK, SURE, TRIES = 10, 24, 64, 6  # the mask: updates between looks, pictures a line then, and in the end so many times
+_FULL = ("the base model's target, forward, back", 3)  # and the evaluations these are, of each step
+_LAYERS = {"text-attention": (4, 0), "attention": (8, 3), "ff": (16, 9)}  # esd's, width x width a double and a single block
+_TRAINED = 10  # numbers a trained weight takes in bfloat16: a copy, its gradient, and both again in float32 with Adam's two
+
+
+def erasing(policy: Policy, geometry: Geometry) -> tuple[str, int]:
+    """What the method does, and its evaluations of the model. A backward pass counts as one."""
+    name, steps = policy.method.name, geometry.steps
+    known = options("method", name)
+    if name == "mce-2025":  # a target for each prompt; then in every epoch each of its own steps forward, forward again, twice back
+        epochs, steps = _option(policy, "epochs"), _option(policy, "train_steps")
+        targets = 2 * TRAIN_PROMPTS * len(policy.concepts)
+        what = f"{targets} targets of the base model, then {epochs} epochs of as many pictures: forward, forward again, back twice"
+        return what, targets * steps * (1 + 4 * epochs)
+    if "updates" not in known:
+        if "images" not in known:
+            return "a closed form: nothing is drawn", 0
+        images = 3 * _option(policy, "images") * len(policy.concepts)
+        return f"{images} pictures for concepts, anchors and what must stay; nothing is trained", images * steps
+    updates, batch = _option(policy, "updates"), _option(policy, "batch")
+    what = f"{updates} updates of {batch} pictures: "
+    if name == "esd":  # one step of each picture, after those that lead to it: half of the others
+        return what + "to a noise level, the base model twice there, forward, back", updates * batch * (steps + 7) // 2
+    recompute = _option(policy, "recompute")
+    passes = (_FULL[1] + recompute) * updates * batch * steps
+    what += _FULL[0] + (", forward again" if recompute else "")
+    if name == "mask":  # it stops earlier where the limits are kept
+        lines = len(policy.concepts) + sum(bool(c.retain) for c in policy.concepts) + bool(policy.retain)
+        return f"at most {what}; looks at held-out pictures", passes + lines * (updates // EVERY * LOOK + TRIES * SURE) * steps
+    return what, passes
+
+
+def kept(policy: Policy, geometry: Geometry) -> int:
+    """Numbers beside the model's own weights that training keeps: for the gradient, and what is trained. 0 where nothing is."""
+    if policy.method.name == "mce-2025":
+        return geometry.activations
+    if "updates" not in options("method", policy.method.name):
+        return 0
+    batch = _option(policy, "batch")
+    if policy.method.name == "esd":
+        double, single = _LAYERS[str(_chosen(policy, "sites"))]
+        layers = (double * geometry.double + single * geometry.single) * geometry.width**2
+        return batch * geometry.activations + _TRAINED * layers
+    return gradient(geometry, batch, recompute=bool(_option(policy, "recompute")))
+
+
+def gradient(geometry: Geometry, batch: int, *, recompute: bool) -> int:
+    """Numbers kept for the gradient of a batch's whole rollout; of one step at a time if steps are recomputed."""
+    return batch * (1 if recompute else geometry.steps) * geometry.activations
+
+
+def _chosen(policy: Policy, option: str) -> object:
+    """An option as the policy sets it, else as the method has it."""
+    return policy.method.options.get(option, options("method", policy.method.name)[option].default)
+
+
+def _option(policy: Policy, option: str) -> int:
+    return value("method", policy.method.name, option, policy.method.options, 0)
