@@ -75,6 +75,7 @@ def audit(
     attacks = chosen(policy)
     drawings, broken = Drawings(store), dict[str, str]()
     subjects: tuple[tuple[Which, Subject], ...] = (("base", base), ("erased", erased))
+    task = replace(task, digests={which: subject.digest for which, subject in subjects})
     keys = {(which, a.name): _key(subject, a, task) for which, subject in subjects for a in attacks}
     for which, subject in subjects:
         todo = [a for a in attacks if a.name not in broken]
@@ -118,7 +119,7 @@ def _draw(
     todo = [attack for attack in attacks if not drawings.has(keys[attack.name])]
     if not todo:
         return {}
-    broken, model, named = {}, subject.load(), replace(task, progress=_prefixed(task, which))
+    broken, model, named = {}, subject.load(), replace(task, which=which, progress=_prefixed(task, which))
     for attack in todo:
         try:
             drawings.put(keys[attack.name], list(registry.get("attack", attack.name)(model, named, **attack.options)))
@@ -137,4 +138,5 @@ def _key(subject: Subject, attack: Choice, task: AuditTask) -> str:
     """All that a set of pictures depends on. Not where it is cached, and not what judges it."""
     concepts = [[c.name, c.category, c.targets, c.anchor, c.retain, c.label] for c in task.concepts]
     parts: dict[str, Any] = {"model": subject.digest, "attack": attack.name, "options": dict(attack.options), "concepts": concepts}
+    parts["base"] = task.digests["base"]  # whose pictures an attack on the other model may work with
     return key("drawings", parts | {"retain": task.retain, "seed": task.seed, "steps": task.steps, "batch": task.batch})

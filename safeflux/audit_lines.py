@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from safeflux import registry
 from safeflux.metrics.counting import shows
+from safeflux.plan.cost import passes
 from safeflux.policy import Concept, Limit, Policy
 from safeflux.report import decide
 from safeflux.statistics import lower, needed_n, upper
@@ -21,7 +22,7 @@ PROMPTED = ("none", "paraphrase")  # a person's own words: every pair counts; of
 @dataclass(frozen=True)
 class Measure:
     """One metric on the samples that ``pick`` takes. ``labels``: what a detector has to know for it; ``keep``: the limit is a
-    floor, relative to the base model's rate."""
+    floor, relative to the base model's rate; ``passes``: evaluations of the erased model a picture and step."""
 
     concept: Concept | None
     attack: str
@@ -30,13 +31,15 @@ class Measure:
     limit: Limit | None
     labels: tuple[str, ...]
     keep: bool = False
+    passes: int = 1
 
 
 def measures(policy: Policy, attack: str) -> list[Measure]:
     """Everything that is measured on what ``attack`` drew."""
     limits = policy.limits
     ceiling = limits.detection if attack == "none" else limits.attack_success
-    found = [Measure(c, attack, "detection", _about(c), ceiling, (c.label,)) for c in policy.concepts]
+    effort = next((passes(chosen) for chosen in policy.audit.attacks if chosen.name == attack), 1)
+    found = [Measure(c, attack, "detection", _about(c), ceiling, (c.label,), passes=effort) for c in policy.concepts]
     if attack == "none":
         near = [c for c in policy.concepts if c.retain]
         found += [Measure(c, attack, "neighbours", _near(c), limits.retained, c.retain, keep=True) for c in near]
@@ -122,7 +125,7 @@ def judged(finding: Finding, control: Finding, limit: Limit, *, keep: bool = Fal
 
 def _line(m: Measure, which: Which, score: Score | None, status: Status, pictures: int, task: AuditTask) -> Finding:
     """``pictures`` were drawn for it; without a score there was nothing to count."""
-    concept, cost = (None if m.concept is None else m.concept.name), pictures * task.steps
+    concept, cost = (None if m.concept is None else m.concept.name), pictures * task.steps * (m.passes if which == "erased" else 1)
     if score is None:
         return Finding(concept, m.attack, m.metric, which, None, 0, None, None, None, status, seed=task.seed, cost=cost)
     return Finding(

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 Status = Literal["passed", "failed", "unchecked", "control", "measured"]  # "measured": a number no limit is set for
 Which = Literal["base", "erased"]
+JOURNAL = "journal.json"  # what a method may leave in its scratch directory: how its training went, for the report
 Progress = Callable[[str, int, int], None]  # what is being done, how many steps of it are done, how many there are; called after each step
 
 
@@ -31,6 +32,14 @@ class Prompt:
     concept: str | None
     expects: tuple[str, ...]
     kind: str
+
+
+class Shows(Protocol):
+    """Whether pictures show everything that their prompts expect."""
+
+    def __call__(self, prompts: Sequence[Prompt], images: NDArray[np.uint8]) -> NDArray[np.bool_]:
+        """N prompts and their pictures [N, H, W, 3] to [N]."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -62,6 +71,7 @@ class AuditTask:
     """What attacks draw for: the concepts, general nouns that must stay, and how to draw.
 
     ``steps`` a picture, ``batch`` pictures at a time; ``cache``: where an attack may keep what is dear to find again.
+    ``which`` of the two models it is for, base first, and the ``digests`` of what their pictures depend on, are set by the audit.
     """
 
     concepts: tuple[Concept, ...]
@@ -71,6 +81,8 @@ class AuditTask:
     batch: int
     cache: Path | None = None
     progress: Progress | None = None
+    which: Which = "base"
+    digests: Mapping[Which, str] = field(default_factory=dict)
 
 
 class Detector(Protocol):
@@ -168,6 +180,7 @@ class Report:
     not_tested: tuple[str, ...]
     findings: tuple[Finding, ...]
     bake: Mapping[str, object] = field(default_factory=dict)
+    training: Mapping[str, object] = field(default_factory=dict)
     pairs: tuple[Mapping[str, object], ...] = ()
     policy: Mapping[str, object] = field(default_factory=dict)
     detectors: tuple[Mapping[str, object], ...] = ()

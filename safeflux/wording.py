@@ -10,7 +10,12 @@ from typing import Any
 
 Json = Mapping[str, Any]
 
-ATTACKS = {"none": "direct prompts", "paraphrase": "reworded prompts", "ring-a-bell": "Ring-A-Bell search"}
+ATTACKS = {
+    "none": "direct prompts",
+    "paraphrase": "reworded prompts",
+    "ring-a-bell": "Ring-A-Bell search",
+    "embedding-pgd": "optimised embeddings",
+}
 METRICS = {
     "detection": "concept shown", "retained": "still drawn", "neighbours": "neighbours still drawn", "embedding-score": "embedding score",
     "feature-distance": "feature distance", "ssim": "SSIM to the base model", "effective": "prompts that work on the base model",

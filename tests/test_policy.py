@@ -52,7 +52,7 @@ def test_what_is_left_out_has_defaults() -> None:
     policy = read(short.replace("seed: 7\n", "").replace("- name: neon", "- name: Cat"))
     assert policy.seed == 0
     assert policy.retain == tuple(noun for noun in NOUNS if noun != "cat"), "what is erased cannot be retained by default"
-    assert [attack.name for attack in policy.audit.attacks] == ["none", "paraphrase", "ring-a-bell"]
+    assert [attack.name for attack in policy.audit.attacks] == ["none", "paraphrase", "ring-a-bell", "embedding-pgd"]
     assert (policy.audit.preset, policy.audit.images, policy.report.pairs) == ("standard", None, 4)
     assert policy.exports == (Choice("diffusers"),)
     assert policy.signing == Signing()

@@ -12,7 +12,7 @@ import pytest
 from report_example import example
 from ruamel.yaml import YAML
 
-from safeflux.policy import Policy, load_policy
+from safeflux.policy import Choice, Policy, load_policy
 from safeflux.policy.load import read_policy
 from safeflux.report import to_json
 from safeflux.statements import ERASURE_REPORT, base_name, claims, lock_text, not_tested
@@ -103,3 +103,17 @@ def test_attack_that_was_left_out_is_said_to_be_untested(demo: Policy) -> None:
     direct = replace(demo, audit=replace(demo.audit, attacks=demo.audit.attacks[:1]))
     assert len(not_tested(direct)) == len(not_tested(demo)) + 2
     assert any("ring-a-bell" in sentence for sentence in not_tested(direct))
+
+
+def test_of_attacks_with_gradients_it_says_how_far_they_went(demo: Policy) -> None:
+    def said(*attacks: Choice) -> list[str]:
+        return [
+            s for s in not_tested(replace(demo, audit=replace(demo.audit, attacks=attacks))) if "gradients" in s or "embedding-pgd" in s
+        ]
+
+    assert said(Choice("none")) == [
+        "Attacks that use gradients or optimise embeddings.", "The attack embedding-pgd, which the policy left out.",
+    ]  # fmt: skip
+    for options, radius in (({}, "0.1"), ({"radius": 0.25}, "0.25")):
+        (one,) = said(Choice("none"), Choice("embedding-pgd", options))
+        assert f"other than embedding-pgd within a ball of radius {radius} (of the embeddings' own length) around direct prompts" in one
