@@ -8,27 +8,24 @@ bias; an erased attention head its output columns. Shards are rewritten one at a
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import assert_never
 
 import torch
-from accelerate import init_empty_weights
 from diffusers import FluxTransformer2DModel
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from safeflux.edits import changes
 from safeflux.errors import ModelError, StageError
 from safeflux.models.flux1 import Flux1
-from safeflux.models.flux1_sites import find_sites
 from safeflux.models.quiet import quiet
-from safeflux.models.sites import Site, gated
+from safeflux.models.sites import gated
 from safeflux.train.task import TrainingTask
-from safeflux.types import Edit, LowRank, Masks, Weights
+from safeflux.types import Edit, Masks
 
-Change = Callable[[Tensor], Tensor]
 TOLERANCE = 1e-5  # of the largest latent, in float32
 
 
@@ -55,108 +52,6 @@ def bake(model_dir: Path, edit: Edit, out: Path) -> None:
 
 def _same(tensor: Tensor) -> Tensor:
     return tensor
-
-
-def empty_transformer(directory: Path) -> FluxTransformer2DModel:
-    """The transformer of a ``transformer/`` directory without its weights, on the meta device."""
-    config = FluxTransformer2DModel.load_config(directory)
-    with init_empty_weights():
-        return FluxTransformer2DModel.from_config(config)
-
-
-def changes(edit: Edit, transformer_dir: Path) -> dict[str, Change]:
-    """What happens to each tensor of the state dict that the edit touches."""
-    match edit:
-        case Masks():
-            return _mask_changes(edit, find_sites(empty_transformer(transformer_dir)))
-        case LowRank():
-            return {f"{path}.weight": _added(down, up) for path, (down, up) in edit.factors.items()}
-        case Weights():
-            return {name: _replaced(name, value) for name, value in edit.tensors.items()}
-        case _:
-            assert_never(edit)
-
-
-def _mask_changes(edit: Masks, sites: Mapping[str, Site]) -> dict[str, Change]:
-    found: dict[str, list[Change]] = {}
-    for name, keep in edit.keep.items():
-        site = sites.get(name)
-        if site is None or site.units != len(keep):
-            raise ModelError(f"the mask has {len(keep)} units at {name}; the model {site.units if site else 'no such site'}")
-        gone = (~keep.bool()).nonzero().flatten()
-        if site.reads:
-            found.setdefault(f"{site.reads}.weight", []).append(_zeroed(site.row + gone, 0))
-            found.setdefault(f"{site.reads}.bias", []).append(_zeroed(site.row + gone, 0))
-        if site.writes:
-            columns = (site.column + gone[:, None] * site.width + torch.arange(site.width)).flatten()
-            found.setdefault(f"{site.writes}.weight", []).append(_zeroed(columns, 1))
-    return {name: _all(parts) for name, parts in found.items()}
-
-
-def _zeroed(index: Tensor, dim: int) -> Change:
-    return lambda t: t.clone().index_fill_(dim, index, 0)
-
-
-def _all(parts: list[Change]) -> Change:
-    def change(t: Tensor) -> Tensor:
-        for part in parts:
-            t = part(t)
-        return t
-
-    return change
-
-
-def _added(down: Tensor, up: Tensor) -> Change:
-    return lambda t: (t.float() + up.float() @ down.float()).to(t.dtype)
-
-
-def _replaced(name: str, value: Tensor) -> Change:
-    def change(t: Tensor) -> Tensor:
-        if t.shape != value.shape:
-            raise ModelError(f"{name}: the edit has shape {tuple(value.shape)}, the weights {tuple(t.shape)}")
-        return value.to(t.dtype)
-
-    return change
-
-
-def save_edit(edit: Edit, path: Path, metadata: Mapping[str, str] | None = None) -> None:
-    """One safetensors file; ``metadata`` must be text."""
-    match edit:
-        case Masks():
-            tensors = {name: keep.bool().contiguous() for name, keep in edit.keep.items()}
-        case LowRank():
-            tensors = {f"{n}.{part}": t.contiguous() for n, (d, u) in edit.factors.items() for part, t in (("down", d), ("up", u))}
-        case Weights():
-            tensors = {name: t.contiguous() for name, t in edit.tensors.items()}
-        case _:
-            assert_never(edit)
-    save_file(tensors, path, metadata={**(metadata or {}), "edit": type(edit).__name__})
-
-
-def load_edit(path: Path) -> Edit:
-    """Read what ``save_edit`` wrote. Raises ``ModelError`` for anything else."""
-    try:
-        with safe_open(path, "pt") as file:
-            kind = (file.metadata() or {}).get("edit")
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except Exception as error:
-        raise ModelError(f"{path}: not a safetensors file: {error}") from error
-    match kind:
-        case "Masks":
-            return Masks(tensors)
-        case "LowRank":
-            paths = {name.rsplit(".", 1)[0] for name in tensors}
-            return LowRank({p: (tensors[f"{p}.down"], tensors[f"{p}.up"]) for p in sorted(paths)})
-        case "Weights":
-            return Weights(tensors)
-    raise ModelError(f"{path}: its metadata names the edit {kind!r}; wanted Masks, LowRank or Weights")
-
-
-def erased(edit: Edit) -> dict[str, dict[str, int]]:
-    """Units removed and units there were, by site, for the report; empty for edits that remove none."""
-    if not isinstance(edit, Masks):
-        return {}
-    return {name: {"removed": int((~keep.bool()).sum()), "units": len(keep)} for name, keep in edit.keep.items()}
 
 
 @contextmanager
@@ -209,6 +104,3 @@ def parity(base: Flux1, baked: Flux1, edit: Edit, task: TrainingTask, *, n: int 
         "steps": task.steps,
         "dtype": str(base.dtype).removeprefix("torch."),
     }
-
-
-__all__ = ["bake", "changes", "erased", "in_force", "load_baked", "load_edit", "parity", "save_edit"]

@@ -38,7 +38,7 @@ CODE = {  # the part of SafeFlux that each stage runs, beside what the stages be
     "plan": ("plan", "policy"),
     "prepare": ("prepare.py", "prompts.py", "models", "train", "detectors", "mini"),
     "erase": ("methods",),
-    "bake": ("bake.py",),
+    "bake": ("bake.py", "edits.py"),
     "draw": ("attacks", "audit_store.py"),
     "audit": ("audit*.py", "attacks", "metrics", "report.py", "statistics.py"),
     "export": ("exporters",),
@@ -107,7 +107,14 @@ def _make(run: Run, space: Workspace) -> tuple[int, str]:
 
     planned = stage("plan", stages.write_plan, {"policy": policy.digest, "model": plan.model_digest, "version": plan.code})
     prepared = stage("prepare", stages.prepare, _prepared_from(plan))
-    erased = stage("erase", stages.erase, {"method": _chosen("method", policy.method), "seed": plan.seeds["erase"]}, [prepared])
+    begun_from = plan.earlier.digest if plan.earlier else None
+    method = {
+        "method": _chosen("method", policy.method),
+        "seed": plan.seeds["erase"],
+        "limits": asdict(policy.limits),
+        "earlier": begun_from,
+    }
+    erased = stage("erase", stages.erase, method, [prepared])
     baked = stage("bake", stages.bake, {}, [erased])
 
     attacks = {"attacks": [_chosen("attack", one) for one in policy.audit.attacks], "images": plan.images, "seed": plan.seeds["audit"]}

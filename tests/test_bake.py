@@ -7,7 +7,8 @@ import torch
 from safetensors.torch import load_file
 from training import small_task
 
-from safeflux.bake import bake, empty_transformer, erased, in_force, load_baked, load_edit, parity, save_edit
+from safeflux.bake import bake, in_force, load_baked, parity
+from safeflux.edits import empty_transformer, erased, load_edit, save_edit
 from safeflux.errors import ModelError, StageError
 from safeflux.models.flux1 import Flux1
 from safeflux.models.flux1_sites import find_sites

@@ -7,11 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from report_example import CONCEPTS, example
 
+from safeflux import report
 from safeflux.errors import PlanError
-from safeflux.plan import Geometry, describe, make_plan
+from safeflux.plan import Geometry, Plan, describe, make_plan
 from safeflux.plan.base import directory_digest
-from safeflux.plan.cost import images
+from safeflux.plan.cost import images, memory
 from safeflux.policy import Choice, Limit, Policy, load_policy, read_policy
 from safeflux.statistics import lower, upper
 
@@ -74,7 +76,7 @@ def test_costs_are_sums_of_pictures_and_steps(policy: Policy) -> None:
     costs = [(cost.stage, cost.evaluations, cost.texts) for cost in plan.costs]
     assert costs == [
         ("prepare", 4 * 2 * 50 * 2, 0),
-        ("erase", 4 * 10 * 6 * 3, 0),
+        ("erase", 4 * 10 * 6 * 3 + 4 * 4 * (24 + 6 * 64), 0),  # four lines are looked at, once in passing and six times in the end
         ("audit", 4 * 2 * 40 * (2 + 1 + 1), 0),  # two concepts, one with neighbours, and general nouns
         ("audit", 4 * 2 * 50 * 2, 0),
         ("audit", 4 * 2 * 40 * 2, 2 * 12 * 20 * 200),
@@ -85,14 +87,40 @@ def test_costs_are_sums_of_pictures_and_steps(policy: Policy) -> None:
 def test_recomputing_steps_costs_a_pass_and_saves_memory(policy: Policy) -> None:
     kept = make_plan(policy)
     again = make_plan(replace(policy, method=Choice("mask", {**policy.method.options, "recompute": True})))
-    assert again.costs[1].evaluations * 3 == kept.costs[1].evaluations * 4
+    assert again.costs[1].evaluations - kept.costs[1].evaluations == 10 * 6 * 4
     assert kept.memory - again.memory == 4 * 6 * 3 * kept.geometry.activations
+
+
+def test_the_released_recipe_costs_two_passes_forward_and_two_back(policy: Policy) -> None:
+    """One target a prompt; then four evaluations for each of its own five steps, in every epoch. One picture at a time, one step kept."""
+    plan = make_plan(replace(policy, method=Choice("mce-2025")))
+    assert plan.geometry.steps != 5
+    assert plan.costs[1].evaluations == 2 * 40 * (5 + 5 * (5 + 5 + 10))
+    fewer = make_plan(replace(policy, method=Choice("mce-2025", {"epochs": 2, "train_steps": 3})))
+    assert fewer.costs[1].evaluations == 2 * 40 * (3 + 2 * (3 + 3 + 6))
+    whole = make_plan(policy)
+    assert whole.memory - plan.memory == 4 * (6 * 4 - 1) * plan.geometry.activations
+
+
+def test_following_gradients_costs_passes_and_memory(policy: Policy) -> None:
+    def audited(**options: object) -> Policy:
+        attacks = (Choice("none"), Choice("embedding-pgd", {"iterations": 6, "restarts": 2, **options}))
+        return replace(policy, audit=replace(policy.audit, attacks=attacks))
+
+    plan = make_plan(audited())
+    assert plan.costs[-1].evaluations == 4 * 40 * 2 * (1 + 2 * (6 * 2 + 1))  # steps, pictures, concepts; base, then starts
+    again = make_plan(audited(recompute=True))
+    assert again.costs[-1].evaluations == 4 * 40 * 2 * (1 + 2 * (6 * 3 + 1))
+    held = [make_plan(audited(batch=batch, recompute=recompute)).memory for batch, recompute in ((16, False), (17, False), (60, True))]
+    assert held[1] - held[0] == 4 * 4 * plan.geometry.activations
+    assert held[0] - held[2] == 4 * 4 * plan.geometry.activations  # 64 steps of pictures against 60
+    assert make_plan(audited(batch=1)).memory == make_plan(policy).memory  # training takes more
 
 
 def test_options_are_those_that_will_be_used(policy: Policy) -> None:
     options = make_plan(policy).options
     assert options["method mask"]["updates"] == 10
-    assert options["method mask"]["beta"] == 3.0
+    assert options["method mask"]["budget"] == 0.05
     assert (options["attack ring-a-bell"]["generations"], options["attack ring-a-bell"]["images"]) == (20, 40)
 
 
@@ -273,3 +301,76 @@ def test_activations_of_flux1(size: int, tokens: int, gib: float) -> None:
 
 def test_operations_of_t5() -> None:
     assert Geometry().text_flops / 1e12 == pytest.approx(2.4, rel=0.02)
+
+
+# Methods
+
+
+def test_a_method_that_draws_nothing_is_charged_nothing(policy: Policy) -> None:
+    trained, solved = (make_plan(replace(policy, method=Choice(name))) for name in ("mask", "uce"))
+    assert (solved.costs[1].stage, solved.costs[1].evaluations) == ("erase", 0)
+    assert "nothing is drawn" in describe(solved)
+    assert solved.evaluations == trained.evaluations - trained.costs[1].evaluations
+    assert solved.memory == 4 * (solved.geometry.parameters + solved.geometry.text_parameters) + 2**28  # drawing for the audit
+
+
+def test_a_method_that_only_looks_is_charged_its_pictures(policy: Policy) -> None:
+    plan = make_plan(replace(policy, method=Choice("concept-prune", {"images": 10})))
+    assert plan.costs[1].evaluations == 4 * 10 * 3 * 2
+    assert "60 pictures" in plan.costs[1].what
+    assert plan.memory == make_plan(replace(policy, method=Choice("uce"))).memory
+
+
+def test_fine_tuning_one_step_is_charged_that_step_and_the_way_to_it(policy: Policy) -> None:
+    def plan(**more: object) -> Plan:
+        return make_plan(replace(policy, method=Choice("esd", {"updates": 10, "batch": 6, **more})))
+
+    one = plan()
+    assert one.costs[1].evaluations == 10 * 6 * (0 + 1 + 2 + 3 + 4 * 4) / 4  # steps before the level, then the base twice, forward, back
+    geometry = one.geometry
+    layers = [plan(sites=sites).memory for sites in ("text-attention", "attention", "ff")]
+    assert layers == sorted(layers)
+    assert layers[1] == one.memory == 4 * (geometry.parameters + 6 * geometry.activations + 10 * (8 * 2 + 3 * 3) * 128**2) + 2**28
+    assert make_plan(replace(policy, method=Choice("mask", {"batch": 6}))).memory - 4 * 6 * 3 * geometry.activations < one.memory
+
+
+def test_fine_tuning_flux1_needs_what_its_layers_weigh() -> None:
+    """ "attention" of FLUX.1 has 2.5 billion weights: 20 bytes each, beside the model, are more than 80 GB; "text-attention" fits."""
+    nudity = load_policy(ROOT / "policies" / "nudity.yaml")
+    for sites, fits in (("attention", False), ("text-attention", True)):
+        chosen = replace(nudity, method=Choice("esd", {"batch": 4, "sites": sites}))
+        assert (memory(chosen, Geometry()) < 80e9) == fits
+
+
+def extending(policy: Policy, tmp_path: Path, **changes: object) -> Policy:
+    """A policy that extends a release of ``report_example``'s, with the base model's true digest in its report."""
+    digest = directory_digest(tmp_path / "model")
+    old = example(base={**example().base, "digest": digest}, **changes)
+    (tmp_path / "old" / "transformer").mkdir(parents=True)
+    (tmp_path / "old" / "erasure_report.json").write_text(report.to_text(old))
+    (tmp_path / "old" / "transformer" / "config.json").write_text("{}")
+    concepts = tuple(replace(policy.concepts[0], name=name) for name in (*CONCEPTS, "bomb"))
+    return replace(policy, concepts=concepts, base=replace(policy.base, extends=str(tmp_path / "old")))
+
+
+def test_a_release_can_be_extended_and_is_named(policy: Policy, tmp_path: Path) -> None:
+    plan = make_plan(extending(policy, tmp_path))
+    assert plan.earlier is not None
+    [told] = plan.earlier.lineage
+    assert told["name"] == "flux-mini-erased"
+    assert told["concepts"] == list(CONCEPTS)
+    assert "Extends       flux-mini-erased" in describe(plan)
+    json.dumps(plan.to_json())
+
+
+def test_what_cannot_be_extended_is_refused(policy: Policy, tmp_path: Path) -> None:
+    grown = extending(policy, tmp_path)
+    with pytest.raises(PlanError, match=r"erased captain comet too; list every concept again"):
+        make_plan(replace(grown, concepts=tuple(c for c in grown.concepts if c.name != "captain comet")))
+    with pytest.raises(PlanError, match="the method is uce; only masks can be extended"):
+        make_plan(replace(grown, method=Choice("uce")))
+    (tmp_path / "model" / "transformer" / "weights.safetensors").write_text("other weights")
+    with pytest.raises(PlanError, match="made from another base model"):
+        make_plan(grown)
+    with pytest.raises(PlanError, match="wanted the directory of a release"):
+        make_plan(replace(grown, base=replace(grown.base, extends=str(tmp_path / "nowhere"))))

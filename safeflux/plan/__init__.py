@@ -10,7 +10,9 @@ from importlib import metadata
 from safeflux import prompts
 from safeflux.options import options
 from safeflux.plan.base import Geometry, find_base
-from safeflux.plan.cost import TRAIN_PROMPTS, Budget, Cost, budgets, costs, images, memory, precision, time_class
+from safeflux.plan.cost import Budget, Cost, budgets, costs, images, memory, precision, time_class
+from safeflux.plan.earlier import Earlier, find_earlier
+from safeflux.plan.erasing import TRAIN_PROMPTS
 from safeflux.policy import Choice, Concept, Policy
 from safeflux.registry import Kind
 
@@ -24,7 +26,8 @@ class Plan:
     ``model_dir`` and ``model_digest`` are "" while the base model has to be downloaded. ``steps``: denoising steps of every
     picture. ``max_sequence_length``: T5 tokens. ``images``: pictures per concept, by attack. ``options``: everything the
     method and attacks will be called with, defaults included. ``seeds``: by stage, 0 .. 2^31. ``memory``: bytes while training.
-    ``code``: the version of SafeFlux; with the policy's and the model's digest it decides whether finished work can be kept.
+    ``earlier``: the release whose mask this one starts from. ``code``: the version of SafeFlux; with the policy's and the model's
+    digest it decides whether finished work can be kept.
     """
 
     policy: Policy
@@ -44,6 +47,7 @@ class Plan:
     memory: int
     time: str
     notes: tuple[str, ...]
+    earlier: Earlier | None = None
 
     @property
     def evaluations(self) -> int:
@@ -53,6 +57,8 @@ class Plan:
         """Plain data for ``json.dumps``; the policy without its text."""
         found = asdict(self)
         found["policy"] |= {"source": str(self.policy.source or "")}
+        if self.earlier:
+            found["earlier"]["directory"] = str(self.earlier.directory)
         del found["policy"]["text"]
         return found | {"evaluations": self.evaluations}
 
@@ -83,6 +89,7 @@ def make_plan(policy: Policy) -> Plan:
         memory=memory(policy, geometry),
         time=time_class(policy, geometry),
         notes=base.notes,
+        earlier=find_earlier(policy, base),
     )
 
 
@@ -118,6 +125,11 @@ def describe(plan: Plan) -> str:
         f"Release       {policy.name} {policy.version}, seed {policy.seed}, SafeFlux {plan.code}",
         f"Base model    {policy.base.model}{f' at {policy.base.revision}' if policy.base.revision else ''}",
         *([f"              {where}"] if where else []),
+        *(
+            [f"Extends       {' > '.join(str(one['name']) for one in plan.earlier.lineage)}: what they erased stays so"]
+            if plan.earlier
+            else []
+        ),
         f"{'':14}{geometry.double} double and {geometry.single} single blocks, {geometry.width} wide, {geometry.parameters:,} parameters",
         f"{'':14}{kind}: {plan.steps} steps, {plan.max_sequence_length} T5 tokens, {geometry.image_size} pixels, {plan.precision}",
     ]

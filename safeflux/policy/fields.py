@@ -94,9 +94,10 @@ def _base() -> dict[str, Any]:
         "pattern": "^[0-9a-f]{40}$",
         "description": "the 40 hexadecimal digits of a commit; a branch or tag can move",
     }
+    extends = _text("An earlier release of this model to add concepts to; a relative path starts at the policy file", 1000)
     hub = {"properties": {"model": {"type": "string", "pattern": f"^{HUB_ID}$"}}, "required": ["model"]}
     return {
-        **_object({"model": model, "revision": revision}, required=("model",)),
+        **_object({"model": model, "revision": revision, "extends": extends}, required=("model",)),
         "if": hub,
         "then": {"required": ["revision"]},
         "else": {"properties": {"revision": False}},

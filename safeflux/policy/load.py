@@ -77,7 +77,7 @@ def _policy(data: dict[str, Any], source: Path | None, digest: str, text: str) -
         name=data["name"],
         version=data["version"],
         seed=data.get("seed", 0),
-        base=Base(**data["base"]),
+        base=_base(data["base"], source),
         concepts=concepts,
         retain=tuple(data.get("retain", [noun for noun in NOUNS if noun not in erased])),
         method=_choice(data["method"]),
@@ -94,6 +94,16 @@ def _policy(data: dict[str, Any], source: Path | None, digest: str, text: str) -
         digest=digest,
         text=text,
     )
+
+
+def _base(data: Mapping[str, Any], source: Path | None) -> Base:
+    extends = data.get("extends")
+    return Base(data["model"], data.get("revision"), None if extends is None else _absolute(extends, source))
+
+
+def _absolute(path: str, source: Path | None) -> str:
+    """A path of the policy, relative to its file."""
+    return str(((source.parent if source else Path()) / Path(path).expanduser()).absolute())
 
 
 def _concept(data: Mapping[str, Any]) -> Concept:
@@ -124,7 +134,4 @@ def _limit(data: float | Mapping[str, float]) -> Limit:
 
 def _signing(data: Mapping[str, Any], source: Path | None) -> Signing:
     key = data.get("key")
-    if key is not None:
-        folder = source.parent if source else Path()
-        key = str((folder / Path(key).expanduser()).absolute())
-    return Signing(key, data.get("demo", False), data.get("publisher"))
+    return Signing(None if key is None else _absolute(key, source), data.get("demo", False), data.get("publisher"))

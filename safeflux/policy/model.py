@@ -43,11 +43,13 @@ class Concept:
 class Base:
     """The model to start from, as the policy writes it: "builtin:flux-mini", a path beginning with ".", "/" or "~", or a hub id.
 
-    ``revision`` (40 hex digits) goes with a hub id, and only with one. ``safeflux.plan`` finds the directory.
+    ``revision`` (40 hex digits) goes with a hub id, and only with one. ``safeflux.plan`` finds the directory. ``extends``: absolute
+    path of an earlier release from this model, whose mask this one starts from.
     """
 
     model: str
     revision: str | None = None
+    extends: str | None = None
 
 
 @dataclass(frozen=True)
