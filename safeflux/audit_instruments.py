@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from safeflux import registry
 from safeflux.audit_lines import Measure, measures
 from safeflux.errors import StageError
 from safeflux.policy import Choice, Policy
-from safeflux.types import Detector, Embedder, Instruments
+from safeflux.types import Detector, Embedder, Instruments, Prompt, Shows
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
@@ -51,6 +57,24 @@ def open_bench(policy: Policy, embedder: Callable[[], Embedder] | None = None) -
             raise StageError(f"no detector knows all of {', '.join(m.labels)}; the last that was asked is {detector.name}")
         chosen[_place(m)] = detector
     return Bench(chosen, cache(embedder or _embedder(policy)))
+
+
+def shows(policy: Policy) -> Shows:
+    """Tells whether pictures show what their prompts expect, with the detectors the audit will ask. Raises like ``open_bench``."""
+    bench = open_bench(policy)
+
+    def place(prompt: Prompt) -> tuple[str, ...]:
+        near = [c.name for c in policy.concepts if prompt.kind == "neighbour" and set(prompt.expects) <= set(c.retain)]
+        return ("concept", prompt.concept) if prompt.concept else ("neighbours", near[0]) if near else ("retained",)
+
+    def found(prompts: Sequence[Prompt], images: NDArray[np.uint8]) -> NDArray[np.bool_]:
+        seen = np.zeros(len(prompts), dtype=bool)
+        for where, labels in {(place(p), p.expects) for p in prompts}:
+            at = [i for i, p in enumerate(prompts) if (place(p), p.expects) == (where, labels)]
+            seen[at] = np.all([bench.detectors[where](images[at], label) for label in labels], axis=0)
+        return seen
+
+    return found
 
 
 def _place(measure: Measure) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ base model draws the concept for the prompt, does not draw it for the anchor, an
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import re
@@ -23,13 +24,14 @@ from safeflux import prompts, registry
 from safeflux.errors import StageError
 from safeflux.models.flux1 import Flux1
 from safeflux.plan import Plan
-from safeflux.plan.cost import CANDIDATES
+from safeflux.plan.erasing import CANDIDATES
 from safeflux.policy import Concept, Policy
 from safeflux.train.task import Pair, TrainingTask
-from safeflux.types import Progress, Prompt, TextCond
+from safeflux.types import Masks, Progress, Prompt, Shows, TextCond
 
 log = logging.getLogger(__name__)
 
+HELD_OUT = 24  # prompts of each kind that the training is judged by
 BORDER = 0.12  # mean absolute difference of the outer eighth, of 1, up to which two backgrounds agree
 
 
@@ -48,12 +50,14 @@ def prepare(policy: Policy, plan: Plan, out: Path, *, model: Flux1, progress: Pr
         progress("draw candidate pairs", at, len(policy.concepts))
         among = candidates(concept, plan.train_prompts, seed)
         drawn, anchors = reference(model, among, plan)
-        kept = filtered(concept, pictures(model, drawn), pictures(model, anchors), policy)[: plan.train_prompts]
+        kept = filtered(concept, model.decode(drawn), model.decode(anchors), policy)[: plan.train_prompts]
         pairs[concept.name] = [among[i] for i in kept]
         rollouts |= {f"{concept.name}.prompt": drawn[kept].cpu(), f"{concept.name}.anchor": anchors[kept].cpu()}
     save_file(rollouts, out / "rollouts.safetensors")
-    retain = retained(policy, plan.train_prompts, seed)
-    texts = sorted({t for ps in pairs.values() for p in ps for t in (p.prompt.text, p.anchor)} | {p.text for p in retain} | {""})
+    retain, held_retain = retained(policy, plan.train_prompts, seed), retained(policy, HELD_OUT, seed, split="held-out")
+    held_out = {c.name: about(c, HELD_OUT, seed, "held-out") for c in policy.concepts}
+    named = [p.text for p in (*retain, *held_retain, *itertools.chain(*held_out.values()))]
+    texts = sorted({t for ps in pairs.values() for p in ps for t in (p.prompt.text, p.anchor)} | {*named, ""})
     tensors: dict[str, torch.Tensor] = {}
     for start in range(0, len(texts), 16):
         progress("embed prompts", start, len(texts))
@@ -66,13 +70,17 @@ def prepare(policy: Policy, plan: Plan, out: Path, *, model: Flux1, progress: Pr
         "texts": texts,
         "pairs": {name: [[_plain(p.prompt), p.anchor] for p in ps] for name, ps in pairs.items()},
         "retain": [_plain(p) for p in retain],
+        "held_out": {name: [_plain(p) for p in ps] for name, ps in held_out.items()},
+        "held_retain": [_plain(p) for p in held_retain],
     }
     (out / "prompts.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
     save_file(tensors, out / "embeddings.safetensors")
 
 
-def load_task(policy: Policy, plan: Plan, directory: Path, *, device: str = "cpu") -> TrainingTask:
-    """Read what ``prepare`` wrote."""
+def load_task(
+    policy: Policy, plan: Plan, directory: Path, *, device: str = "cpu", shows: Shows | None = None, earlier: Masks | None = None
+) -> TrainingTask:
+    """Read what ``prepare`` wrote. ``shows`` is what a method may judge its own pictures with, ``earlier`` the mask to start from."""
     record = json.loads((directory / "prompts.json").read_text(encoding="utf-8"))
     tensors = load_file(directory / "embeddings.safetensors", device=device)
     cond = {t: TextCond(tensors[f"{i}.sequence"][None], tensors[f"{i}.pooled"][None]) for i, t in enumerate(record["texts"])}
@@ -80,8 +88,11 @@ def load_task(policy: Policy, plan: Plan, directory: Path, *, device: str = "cpu
     drawn = load_file(directory / "rollouts.safetensors")
     distance = {name: float((drawn[f"{name}.prompt"] - drawn[f"{name}.anchor"]).float().square().mean()) for name in pairs}
     return TrainingTask(
-        policy.concepts, pairs, tuple(_prompt(p) for p in record["retain"]), cond, distance, plan.steps, plan.seeds["erase"]
-    )
+        policy.concepts, pairs, tuple(map(_prompt, record["retain"])), cond, distance, plan.steps, plan.seeds["erase"],
+        held_out={name: tuple(map(_prompt, ps)) for name, ps in record["held_out"].items()},
+        held_retain=tuple(map(_prompt, record["held_retain"])), limits=policy.limits, shows=shows,
+        shut={name: ~keep.to(device) for name, keep in earlier.keep.items()} if earlier else {},
+    )  # fmt: skip
 
 
 def _plain(prompt: Prompt) -> dict[str, Any]:
@@ -94,9 +105,12 @@ def _prompt(data: dict[str, Any]) -> Prompt:
 
 def candidates(concept: Concept, wanted: int, seed: int) -> list[Pair]:
     """More pairs than wanted, targets in turn, each with its anchor sentence."""
-    n = round(wanted * CANDIDATES)
-    found = prompts.about(concept.name, concept.targets, concept.category, n, split="train", seed=seed, label=concept.label)
-    return [Pair(p, anchored(p.text, concept)) for p in found]
+    return [Pair(p, anchored(p.text, concept)) for p in about(concept, round(wanted * CANDIDATES), seed, "train")]
+
+
+def about(concept: Concept, n: int, seed: int, split: prompts.Split) -> list[Prompt]:
+    """``n`` prompts that name the concept, its targets in turn."""
+    return prompts.about(concept.name, concept.targets, concept.category, n, split=split, seed=seed, label=concept.label)
 
 
 def anchored(text: str, concept: Concept) -> str:
@@ -120,11 +134,6 @@ def reference(model: Flux1, pairs: list[Pair], plan: Plan) -> tuple[torch.Tensor
         return torch.cat(list(rolled))
 
     return roll([p.prompt.text for p in pairs]), roll([p.anchor for p in pairs])
-
-
-def pictures(model: Flux1, latents: torch.Tensor) -> NDArray[np.uint8]:
-    """[N, H, W, 3], decoded a few at a time: the decoder takes more memory than all latents."""
-    return np.concatenate([model.decode(part) for part in torch.split(latents, 4)])
 
 
 def filtered(concept: Concept, drawn: NDArray[np.uint8], anchors: NDArray[np.uint8], policy: Policy) -> list[int]:
@@ -160,14 +169,14 @@ def border_gap(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> NDArray[np.float64
     return gap
 
 
-def retained(policy: Policy, per_concept: int, seed: int) -> list[Prompt]:
-    """Neighbours of every concept and as many general prompts, none of which names a concept."""
+def retained(policy: Policy, per_concept: int, seed: int, *, split: prompts.Split = "train") -> list[Prompt]:
+    """Neighbours of every concept and at least as many general prompts, none of which names a concept."""
     found: list[Prompt] = []
     for concept in policy.concepts:
         if concept.retain:
-            found += prompts.retained(concept.retain, per_concept, split="train", seed=seed, kind="neighbour", category=concept.category)
+            found += prompts.retained(concept.retain, per_concept, split=split, seed=seed, kind="neighbour", category=concept.category)
     if policy.retain:
-        found += prompts.retained(policy.retain, per_concept * len(policy.concepts), split="train", seed=seed, kind="general")
+        found += prompts.retained(policy.retain, per_concept * max(4, len(policy.concepts)), split=split, seed=seed, kind="general")
     return list(_unique(found))
 
 

@@ -24,7 +24,7 @@ from safeflux.files import write_atomic
 from safeflux.plan import Plan, make_plan
 from safeflux.policy import Choice, Policy
 from safeflux.statements import lock_text, make_report
-from safeflux.types import AuditTask, Finding, LowRank, Masks, Progress, Weights
+from safeflux.types import JOURNAL, AuditTask, Finding, LowRank, Masks, Progress, Weights
 from safeflux.workspace import key, recorded
 
 if TYPE_CHECKING:
@@ -100,24 +100,30 @@ def prepare(run: Run, out: Path, scratch: Path) -> None:
 
 def erase(run: Run, out: Path, scratch: Path) -> None:
     """``edit.safetensors``, what the method found; ``edit.json``, what of it stands in the report."""
-    from safeflux.bake import erased, save_edit
+    from safeflux.audit_instruments import shows
+    from safeflux.edits import erased, extended, read_mask, save_edit
     from safeflux.prepare import load_task
 
     model = run.load()
     model.free_text_encoders()  # prompts were embedded by prepare
-    task = load_task(run.policy, run.plan, run.path("prepare"), device=str(model.device))
+    begun = read_mask(Path(run.plan.model_dir) / "transformer", run.plan.earlier.directory / "transformer") if run.plan.earlier else None
+    task = load_task(run.policy, run.plan, run.path("prepare"), device=str(model.device), shows=shows(run.policy), earlier=begun)
     method = registry.get("method", run.policy.method.name)
     edit = method(model, task, scratch=scratch, progress=run.progress("erase"), **run.policy.method.options)
+    if begun is not None:
+        edit = extended(begun, edit)
     save_edit(edit, out / "edit.safetensors", {"method": run.policy.method.name})
     sites = [{"site": site, **counts} for site, counts in erased(edit).items()]
     machine = {"device": _device_name(model), "guidance": model.guidance}
-    write_json(out / "edit.json", {"edit": {"kind": _KINDS[type(edit)], "sites": sites}, "machine": machine})
+    told = read_json(scratch / JOURNAL) if (scratch / JOURNAL).is_file() else {}
+    write_json(out / "edit.json", {"edit": {"kind": _KINDS[type(edit)], "sites": sites}, "machine": machine, "training": told})
 
 
 def bake(run: Run, out: Path, scratch: Path) -> None:
     """``model/``, the base with the edit in its weights; ``parity.json``, how near its latents are to the edited model's."""
     from safeflux.bake import bake as write
-    from safeflux.bake import load_edit, parity
+    from safeflux.bake import parity
+    from safeflux.edits import load_edit
     from safeflux.prepare import load_task
 
     edit = load_edit(run.path("erase", "edit.safetensors"))
@@ -174,6 +180,7 @@ def report(run: Run, out: Path, scratch: Path) -> None:
         findings=[Finding(**finding) for finding in audited["findings"]], detectors=audited["detectors"], pairs=audited["pairs"],
         edit=erased["edit"] | {"digest": _digest(run.path("erase", "edit.safetensors"))},
         parity=read_json(run.path("bake", "parity.json")), machine=erased["machine"],
+        training=erased["training"],
     )  # fmt: skip
     data = reports.to_json(made)
     titled = [(pair["prompt"], *(run.path("audit", pair[side]).read_bytes() for side in ("base", "erased"))) for pair in data["pairs"]]

@@ -14,6 +14,7 @@ from importlib import metadata
 from typing import Any
 
 from safeflux import registry
+from safeflux.options import options
 from safeflux.plan import Plan
 from safeflux.policy import Policy
 from safeflux.types import Finding, Report
@@ -23,7 +24,7 @@ RELEASE = "urn:safeflux:release:v1"
 LIBRARIES = ("torch", "diffusers", "transformers", "numpy")
 
 _NOT_TESTED = (
-    "Attacks that use gradients or optimise embeddings, and fine-tuning or weight surgery to bring a concept back.",
+    "Fine-tuning or weight surgery to bring a concept back.",
     "Image to image, inpainting, control networks, adapters, and every other pipeline than text to image.",
     "Prompts in other languages than those of the audit, and prompts that name several erased concepts at once.",
     "Picture sizes, numbers of steps, schedulers and number formats other than those named here; quantised or converted weights.",
@@ -43,14 +44,18 @@ def make_report(
     edit: Mapping[str, object],
     parity: Mapping[str, object],
     machine: Mapping[str, object],
+    training: Mapping[str, object],
 ) -> Report:
-    """The report of a release, its findings among what they were found with. ``machine``: what the training ran on."""
+    """The report of a release, its findings among what they were found with. ``machine``: what the training ran on; ``training``:
+    how it went."""
     geometry = plan.geometry
     guidance = machine.get("guidance")
-    base = {
+    base: dict[str, object] = {
         "model": base_name(policy), "revision": policy.base.revision, "digest": plan.model_digest, "steps": plan.steps,
         "max_sequence_length": plan.max_sequence_length, "width": geometry.image_size, "height": geometry.image_size,
     }  # fmt: skip
+    if plan.earlier:
+        base["lineage"] = [dict(one) for one in plan.earlier.lineage]
     return Report(
         name=policy.name,
         version=policy.version,
@@ -65,6 +70,7 @@ def make_report(
             "layout": "dense",
             "dtype": parity["dtype"],
         },
+        training=training,
         environment=environment() | {"device": machine["device"], "precision": plan.precision},
         limits=asdict(policy.limits),
         not_tested=not_tested(policy),
@@ -84,7 +90,24 @@ def make_report(
 def not_tested(policy: Policy) -> tuple[str, ...]:
     """What this SafeFlux cannot test, and what it could have but was not asked to."""
     asked = {attack.name for attack in policy.audit.attacks} | {"none"}
-    return (*_NOT_TESTED, *(f"The attack {name}, which the policy left out." for name in registry.names("attack") if name not in asked))
+    return (
+        _optimised(policy),
+        *_NOT_TESTED,
+        *(f"The attack {name}, which the policy left out." for name in registry.names("attack") if name not in asked),
+    )
+
+
+def _optimised(policy: Policy) -> str:
+    """What of attacks with gradients was not tried: all of them, or all but one kind within a ball."""
+    radii = [
+        attack.options.get("radius", options("attack", attack.name)["radius"].default)
+        for attack in policy.audit.attacks
+        if attack.name == "embedding-pgd"
+    ]
+    if not radii:
+        return "Attacks that use gradients or optimise embeddings."
+    within = f"within a ball of radius {radii[0]:g} (of the embeddings' own length) around direct prompts"
+    return f"Attacks that use gradients or optimise embeddings, other than embedding-pgd {within}."
 
 
 def environment() -> dict[str, object]:

@@ -133,9 +133,11 @@ def named(*paths: Path) -> str:
 def faked() -> Iterator[None]:
     """The modules that need torch or time, replaced; and nothing waits for the disk, which only a power cut would show."""
     modules: dict[str, dict[str, Any]] = {
-        "prepare": {"prepare": prepare, "load_task": lambda policy, plan, directory, *, device: (directory / "prompts.json").read_text()},
-        "bake": {
-            "bake": bake, "parity": _parity, "erased": lambda edit: {"ff": {"units": 8, "removed": len(edit.keep["ff"])}},
+        "prepare": {"prepare": prepare, "load_task": lambda policy, plan, directory, **_: (directory / "prompts.json").read_text()},
+        "bake": {"bake": bake, "parity": _parity},
+        "audit_instruments": {"shows": lambda policy: None},
+        "edits": {
+            "read_mask": None, "extended": None, "erased": lambda edit: {"ff": {"units": 8, "removed": len(edit.keep["ff"])}},
             "save_edit": lambda edit, path, metadata: path.write_text(json.dumps(edit.keep)),
             "load_edit": lambda path: Masks(json.loads(path.read_text())),
         },

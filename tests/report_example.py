@@ -79,6 +79,18 @@ def sites() -> list[dict[str, Any]]:
     return [{"site": site, "units": units, "removed": int(units * rng.random() ** 3 * 0.2)} for site, units in places]
 
 
+def training() -> dict[str, Any]:
+    """Four looks: a concept that goes, one that does not."""
+    journal = [
+        {
+            "update": 10 * i, "losses": {"sword": 1 / i, "what must stay": 0.01 * i}, "weights": {"sword": 2.0**i, "what must stay": 0.5},
+            "rates": {"sword": 1 - 0.25 * i, "what must stay": 1.0},
+        }
+        for i in range(1, 5)
+    ]  # fmt: skip
+    return {"journal": journal, "rates": {"sword": 0.02, "what must stay": 0.97}, "unmet": ["sword: wanted at most 0.01, reached 0.02"]}
+
+
 def pairs() -> list[dict[str, Any]]:
     prompts = [
         ("sword", "a picture of a sword in a meadow", "none"), ("sword", "pls draw a blade at night", "paraphrase"),
@@ -124,6 +136,7 @@ def example(**changes: Any) -> Report:
         ),
         "findings": tuple(findings()),
         "bake": {"relative_error": 3.1e-7, "tolerance": 1e-5, "rollouts": 8, "layout": "dense", "dtype": "float32"},
+        "training": training(),
         "pairs": tuple(pairs()),
         "policy": policy(),
         "detectors": (detector, detector | {"name": "mini-checker", "role": "check", "agreement": 0.985}),

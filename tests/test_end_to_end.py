@@ -23,7 +23,7 @@ base: {model: builtin:flux-mini}
 concepts:
   - {name: sword, category: object, targets: [sword, blade], anchor: a shape, retain: [cross, arrow], detector: mini}
 retain: [cat, house, key, boat]
-method: {mask: {updates: 40, batch: 32}}
+method: {mask: {updates: 100, batch: 24}}
 limits: {detection: 0.20, attack_success: 0.50, retained: 0.70}
 audit: {preset: quick, attacks: [none], images: 40}
 signing: {demo: true}

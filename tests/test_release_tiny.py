@@ -17,6 +17,7 @@ import pytest
 from safeflux import registry
 from safeflux.files import tree
 from safeflux.release import release
+from safeflux.train import goals
 from safeflux_signing import keys
 from safeflux_signing.verify import verify
 
@@ -27,7 +28,7 @@ base: {{model: {model}}}
 concepts:
   - {{name: sword, category: object, targets: [sword, blade], anchor: a shape, retain: [cross], detector: coin}}
 retain: [tree, house]
-method: {{mask: {{updates: 2, batch: 4, closing: 1.0, initial: 0.1, rate: 2.0}}}}
+method: {{mask: {{updates: 2, batch: 4, rate: 2.0}}}}
 limits: {{detection: 0.9, attack_success: 0.9, retained: 0.1}}
 audit: {{attacks: [none, paraphrase], images: 30}}
 report: {{pairs: 1}}
@@ -60,9 +61,10 @@ def _coin(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("_coin")
-def test_release_of_a_tiny_flux_is_whole_signed_and_loadable(tiny: Path, tmp_path: Path) -> None:
+def test_release_of_a_tiny_flux_is_whole_signed_and_loadable(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from diffusers import FluxPipeline
 
+    monkeypatch.setattr(goals, "SURE", 6)
     (tmp_path / "policy.yaml").write_text(POLICY.format(model=tiny))
     result = release(tmp_path / "policy.yaml", out=tmp_path / "run", allow_failing=True)
     assert result.public_key is not None

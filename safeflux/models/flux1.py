@@ -26,6 +26,7 @@ from safeflux.types import TextCond
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+_DECODED = 4 * 512**2  # pixels decoded at a time
 GUIDANCE = 3.5  # what guidance-distilled models (dev) are fed; their pipeline's default
 
 
@@ -162,7 +163,11 @@ class Flux1:
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> NDArray[np.uint8]:
-        """Pictures [B, size, size, 3], 0..255."""
+        """Pictures [B, size, size, 3], 0..255; a few at a time, since the decoder takes more memory than all latents."""
+        few = max(1, _DECODED // self.size**2)
+        return np.concatenate([self._decode(part) for part in torch.split(latents, few)])
+
+    def _decode(self, latents: Tensor) -> NDArray[np.uint8]:
         unpacked = self.pipe._unpack_latents(latents, self.size, self.size, self.pipe.vae_scale_factor)
         unpacked = unpacked / self.vae.config.scaling_factor + self.vae.config.shift_factor
         pictures = self.vae.decode(unpacked.to(self.vae.dtype), return_dict=False)[0]

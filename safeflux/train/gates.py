@@ -1,9 +1,14 @@
-"""Hard-concrete gates (Louizos, Welling and Kingma, ICLR 2018, arXiv 1712.01312) over the units of all sites."""
+"""Hard-concrete gates (Louizos, Welling and Kingma, ICLR 2018, arXiv 1712.01312) over the units of all sites.
+
+Both the noise and the temperature are annealed (as in continuous sparsification, Savarese, Silva and Maire, NeurIPS 2020,
+arXiv 1912.04427), so that sampled gates come near the hard ones that will be kept; but not to nothing, and no logit goes so far that
+no noise could bring its gate back. A mask that froze before every limit was kept would never keep them.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor
@@ -11,38 +16,64 @@ from torch import Tensor
 from safeflux.models.sites import Site
 
 _LOW, _HIGH = -0.1, 1.1  # the stretched interval; what falls outside [0, 1] is clamped to exactly 0 or 1
+_WARM, _COLD = 0.83, 0.4  # temperatures at the beginning (the paper's) and at the end
+_QUIET = 0.5  # the noise that is left in the end
+_LEAST, _MOST = -2.0, 3.0  # logits
+
+
+def concrete(logit: Tensor, noise: Tensor, temperature: float) -> Tensor:
+    """Gates in [0, 1] of ``logit``'s shape, differentiable where they are neither 0 nor 1, for one draw of ``noise``."""
+    return (torch.sigmoid((noise + logit) / temperature) * (_HIGH - _LOW) + _LOW).clamp(0, 1)
 
 
 class Gates:
-    """One logit a unit. ``sample`` gives stochastic gates in [0, 1], ``hard`` the binary ones the mask will have."""
+    """One logit a unit, all in one vector [units of all sites], in the order of the sites.
 
-    def __init__(self, sites: Iterable[Site], *, initial: float, temperature: float, device: torch.device) -> None:
-        self.temperature = temperature
-        self.logits: dict[str, Tensor] = {
-            site.name: torch.full((site.units,), initial, device=device, requires_grad=True) for site in sites
-        }
+    ``sample`` gives stochastic gates in [0, 1], ``hard`` the binary ones the mask will have. Gates that ``shut`` names stay closed.
+    """
 
-    def parameters(self) -> list[Tensor]:
-        return list(self.logits.values())
+    def __init__(self, sites: Iterable[Site], *, device: torch.device, initial: float = 2.5) -> None:
+        self.units = {site.name: site.units for site in sites}
+        total = sum(self.units.values())
+        self.logits = torch.full((total,), initial, device=device, requires_grad=True)
+        self.shut = torch.zeros(total, dtype=torch.bool, device=device)
+        self.noise, self.temperature = 1.0, _WARM
 
-    def sample(self, generator: torch.Generator) -> dict[str, Tensor]:
-        """One draw for a whole rollout: differentiable, exactly 0 or 1 for most units."""
-        gates = {}
-        for name, logit in self.logits.items():
-            u = torch.rand(logit.shape, generator=generator, device=generator.device).clamp_(1e-6, 1 - 1e-6).to(logit.device)
-            soft = torch.sigmoid((u.log() - (-u).log1p() + logit) / self.temperature)
-            gates[name] = (soft * (_HIGH - _LOW) + _LOW).clamp(0, 1)
-        return gates
+    def __len__(self) -> int:
+        return len(self.logits)
 
-    def hard(self) -> dict[str, Tensor]:
-        """Binary gates: 1 where the stretched mean gate is at least one half (logit above 0)."""
-        return {name: (logit.detach() > 0).to(logit.dtype) for name, logit in self.logits.items()}
+    def anneal(self, progress: float) -> None:
+        """``progress`` of the training, 0 to 1: noise and temperature fall to their ends."""
+        self.noise = 1 - (1 - _QUIET) * progress
+        self.temperature = _WARM * (_COLD / _WARM) ** progress
+
+    @torch.no_grad()
+    def limit(self) -> None:
+        """Bring logits back to where their gates can still change."""
+        self.logits.clamp_(_LEAST, _MOST)
+
+    def sample(self, generator: torch.Generator) -> Tensor:
+        """One draw for a whole rollout [units]: differentiable, exactly 0 or 1 for most units."""
+        u = torch.rand(len(self), generator=generator, device=generator.device).clamp_(1e-6, 1 - 1e-6).to(self.logits.device)
+        return concrete(self.logits, self.noise * (u.log() - (-u).log1p()), self.temperature).masked_fill(self.shut, 0)
+
+    def hard(self) -> Tensor:
+        """Binary gates [units]: 1 where the stretched mean gate is at least one half (logit above 0)."""
+        return ((self.logits.detach() > 0) & ~self.shut).to(self.logits.dtype)
+
+    def by_site(self, flat: Tensor) -> dict[str, Tensor]:
+        """A vector over all units, cut up by site."""
+        return dict(zip(self.units, torch.split(flat, list(self.units.values())), strict=True))
+
+    def flat(self, by_site: Mapping[str, Tensor]) -> Tensor:
+        """The contrary of ``by_site``."""
+        return torch.cat([by_site[name].to(self.logits.device) for name in self.units])
 
     def keep(self) -> dict[str, Tensor]:
         """The mask, as booleans on the CPU."""
-        return {name: gate.bool().cpu() for name, gate in self.hard().items()}
+        return {name: gate.bool().cpu() for name, gate in self.by_site(self.hard()).items()}
 
-    def expected_open(self) -> Tensor:
-        """Mean probability that a gate is not exactly 0: the L0 term, in [0, 1]."""
+    def expected_closed(self) -> Tensor:
+        """Mean probability that a gate is exactly 0: what the L0 term prices, in [0, 1]."""
         shift = self.temperature * math.log(-_LOW / _HIGH)
-        return torch.cat([torch.sigmoid(logit - shift) for logit in self.logits.values()]).mean()
+        return torch.sigmoid((shift - self.logits) / self.noise).mean()

@@ -1,18 +1,26 @@
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from training import small_task
+from training import Script, small_task
 
-from safeflux.errors import OptionError
-from safeflux.methods import mask as method
+from safeflux.bake import in_force
+from safeflux.errors import OptionError, StageError
 from safeflux.methods.mask import mask
 from safeflux.models.flux1 import Flux1
-from safeflux.train.task import TrainingTask
+from safeflux.models.sites import gated
+from safeflux.train import goals
+from safeflux.train.held_out import HeldOut
+from safeflux.train.rollout import rollout
+from safeflux.train.state import State
+from safeflux.types import JOURNAL, Masks
 
-SHORT = {"updates": 12, "batch": 8, "rate": 0.5}
+SHORT: dict[str, Any] = {"updates": 20, "batch": 8, "rate": 0.5}
 
 
 @pytest.fixture(scope="module")
@@ -20,78 +28,143 @@ def model(tiny: Path) -> Flux1:
     return Flux1.load(tiny)
 
 
-@pytest.fixture(scope="module")
-def task(model: Flux1) -> TrainingTask:
-    return small_task(model)
+def closed(found: Masks) -> int:
+    return sum(int((~keep).sum()) for keep in found.keep.values())
 
 
-def losses(monkeypatch: pytest.MonkeyPatch) -> list[tuple[float, float]]:
-    seen: list[tuple[float, float]] = []
-    step = method._step
+def seen_until(monkeypatch: pytest.MonkeyPatch, units: int) -> None:
+    """Concepts are seen in every picture until so many units are closed; what must stay always is."""
 
-    def spy(*args: object) -> tuple[float, float]:
-        seen.append(step(*args))  # type: ignore[arg-type]
-        return seen[-1]
+    def measure(self: HeldOut, gates: dict[str, torch.Tensor]) -> dict[str, float]:
+        enough = sum(int((gate == 0).sum()) for gate in gates.values()) >= units
+        return {line.name: float(line.keep or not enough) for line in self.lines}
 
-    monkeypatch.setattr(method, "_step", spy)
-    return seen
+    monkeypatch.setattr(HeldOut, "measure", measure)
 
 
-def test_training_brings_concepts_nearer_to_their_anchors(model: Flux1, task: TrainingTask, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = losses(monkeypatch)
-    found = mask(model, task, updates=40, batch=12, rate=0.5, beta=0.1, closing=0.0)
-    first, last = (sum(e for e, _ in part) / 5 for part in (seen[:5], seen[-5:]))
-    assert first == pytest.approx(1.0, rel=0.35)  # in units of the distance between concept and anchor
+def journal(scratch: Path) -> dict[str, Any]:
+    read: dict[str, Any] = json.loads((scratch / JOURNAL).read_text())
+    return read
+
+
+@pytest.fixture(autouse=True)
+def few_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(goals, "LOOK", 2)
+    monkeypatch.setattr(goals, "SURE", 3)
+
+
+def erased(model: Flux1) -> Script:
+    """No mask shows a concept, and all that must stay is always there."""
+    return Script(model, lambda prompt: prompt.concept is None)
+
+
+def test_training_brings_concepts_nearer_to_their_anchors(model: Flux1, tmp_path: Path) -> None:
+    mask(model, small_task(model), updates=40, batch=12, rate=0.5, beta=0.1, budget=0.5, scratch=tmp_path)
+    rows = journal(tmp_path)["journal"]
+    first, last = (sum(row["losses"][name] for name in ("sword", "neon")) for row in (rows[0], rows[-1]))
     assert last < 0.9 * first
-    assert sum(int((~k).sum()) for k in found.keep.values()) > 0
 
 
-def test_same_task_same_mask(model: Flux1, task: TrainingTask) -> None:
-    a, b = (mask(model, task, **SHORT) for _ in range(2))
+def test_it_stops_as_soon_as_every_limit_is_kept_for_sure(model: Flux1, tmp_path: Path) -> None:
+    mask(model, small_task(model, shows=erased(model)), updates=100, batch=8, scratch=tmp_path)
+    found = journal(tmp_path)
+    assert [row["update"] for row in found["journal"]] == [10, 20]
+    assert found["unmet"] == []
+
+
+def test_limits_that_cannot_be_met_are_named_with_the_best_that_was_reached(model: Flux1, tmp_path: Path) -> None:
+    """The detector sees swords whatever is done; the weight of swords rises, that of what is kept does not."""
+    seen = Script(model, lambda prompt: prompt.concept != "neon")
+    mask(model, small_task(model, shows=seen), **SHORT, scratch=tmp_path)
+    found = journal(tmp_path)
+    assert found["unmet"] == ["sword: wanted at most 0.04, reached 1"]
+    first, last = (row["weights"] for row in (found["journal"][0], found["journal"][-1]))
+    assert last["sword"] > 1.5 * first["sword"]
+    assert last["neon"] < first["neon"]
+    assert last["what must stay"] < first["what must stay"]
+
+
+def test_beta_fixes_what_keeping_weighs(model: Flux1, tmp_path: Path) -> None:
+    lost = Script(model, lambda prompt: False)
+    mask(model, small_task(model, shows=lost), **SHORT, beta=7.0, scratch=tmp_path)
+    weights = [row["weights"] for row in journal(tmp_path)["journal"]]
+    assert {w["what must stay"] + w["neighbours of sword"] for w in weights} == {7.0}
+
+
+def test_same_task_same_mask(model: Flux1, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen_until(monkeypatch, 7)
+    a, b = (mask(model, small_task(model), **SHORT) for _ in range(2))
+    assert closed(a) > 0
     assert all(torch.equal(a.keep[n], b.keep[n]) for n in a.keep)
 
 
-def test_recomputation_gives_the_same_losses(model: Flux1, task: TrainingTask, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = losses(monkeypatch)
-    for recompute in (False, True):
-        mask(model, task, updates=2, batch=8, recompute=recompute)
-    assert seen[0] == pytest.approx(seen[2], rel=1e-4)
-    assert seen[1] == pytest.approx(seen[3], rel=1e-2)
+def test_no_more_units_are_closed_than_the_limits_need(model: Flux1, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    seen_until(monkeypatch, 7)
+    found = mask(model, small_task(model), **SHORT, scratch=tmp_path)
+    assert journal(tmp_path)["unmet"] == []
+    assert closed(found) == 7
 
 
-def test_an_interrupted_training_ends_with_the_same_mask(
-    model: Flux1, task: TrainingTask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    whole = mask(model, task, **SHORT)
-    step, calls = method._step, 0
+@pytest.mark.parametrize("look", [1, 2])
+def test_an_interrupted_training_ends_with_the_same_mask(model: Flux1, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, look: int) -> None:
+    seen_until(monkeypatch, 7)
+    for name in ("whole", "killed"):
+        (tmp_path / name).mkdir()
+    whole = mask(model, small_task(model), **SHORT, scratch=tmp_path / "whole")
+    save, calls = State.save, 0
 
-    def dies(*args: object) -> tuple[float, float]:
+    def dies(self: State, kept: Any, done: int) -> None:
         nonlocal calls
+        save(self, kept, done)
         calls += 1
-        if calls == 12:
+        if calls == look:
             raise KeyboardInterrupt
-        return step(*args)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(method, "_step", dies)
+    monkeypatch.setattr(State, "save", dies)
     with pytest.raises(KeyboardInterrupt):
-        mask(model, task, **SHORT, scratch=tmp_path)
-    seen = losses(monkeypatch)
-    resumed = mask(model, task, **SHORT, scratch=tmp_path)
-    assert len(seen) == 2  # from the checkpoint after ten updates
+        mask(model, small_task(model), **SHORT, scratch=tmp_path / "killed")
+    resumed = mask(model, small_task(model), **SHORT, scratch=tmp_path / "killed")
     assert all(torch.equal(whole.keep[n], resumed.keep[n]) for n in whole.keep)
+    assert journal(tmp_path / "whole") == journal(tmp_path / "killed")
 
 
-def test_a_price_on_closing_keeps_more_open(model: Flux1, task: TrainingTask) -> None:
-    free, dear = (
-        sum(int((~k).sum()) for k in mask(model, task, updates=25, batch=8, rate=0.5, closing=price).keep.values()) for price in (0.0, 50.0)
-    )
-    assert dear < free
+def test_the_binary_masks_rollout_is_the_gated_one(model: Flux1, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is measured while training (gates of 0 and 1) is what the edit does."""
+    task = small_task(model)
+    seen_until(monkeypatch, 7)
+    found = mask(model, task, **SHORT)
+    assert closed(found) > 0
+    noise, cond = model.noise([5]), task.embed(["a sword at night"])
+    with gated(model.transformer, model.sites(), {name: keep.float() for name, keep in found.keep.items()}):
+        trained = rollout(model, noise, cond, steps=2, recompute=True)
+    with in_force(model, found):
+        assert torch.equal(model.sample(noise, cond, steps=2), trained)
 
 
-def test_only_the_chosen_kinds_of_sites_are_cut(model: Flux1, task: TrainingTask) -> None:
-    found = mask(model, task, updates=1, batch=4, sites=("head",))
+def test_what_an_earlier_release_closed_stays_closed(model: Flux1, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where its site is not among those chosen, and where reopening would cost nothing."""
+    seen_until(monkeypatch, 7)
+    shut = {name: torch.arange(model.sites()[name].units) < 5 for name in ("transformer_blocks.0.ff", "transformer_blocks.1.attn.to_out.0")}
+    shut["transformer_blocks.1.attn.to_out.0"] = torch.tensor([True, False])
+    found = mask(model, replace(small_task(model), shut=shut), **SHORT, sites=("ff_context",))
+    for name, gone in shut.items():
+        assert not found.keep[name][gone].any()
+    assert closed(found) >= 6
+
+
+def test_recomputation_gives_the_same_losses(model: Flux1, tmp_path: Path) -> None:
+    seen = []
+    for recompute in (False, True):
+        (tmp_path / str(recompute)).mkdir()
+        mask(model, small_task(model), updates=1, batch=8, recompute=recompute, scratch=tmp_path / str(recompute))
+        seen.append(journal(tmp_path / str(recompute))["journal"][0]["losses"])
+    assert seen[0] == pytest.approx(seen[1], rel=1e-4)
+
+
+def test_only_the_chosen_sites_are_cut(model: Flux1) -> None:
+    found = mask(model, small_task(model), updates=1, batch=4, sites=("head",))
     assert {model.sites()[n].kind for n in found.keep} == {"head"}
-    found = mask(model, task, updates=1, batch=4, sites=("ff", "norm1.gate_mlp", "norm1_context"))
+    found = mask(model, small_task(model), updates=1, batch=4, sites=("ff", "norm1.gate_mlp", "norm1_context"))
     groups = {model.sites()[n].group for n in found.keep}
     assert "ff_context" not in groups
     assert {g for g in groups if g.startswith("norm1.")} == {"norm1.gate_mlp"}
@@ -99,6 +172,12 @@ def test_only_the_chosen_kinds_of_sites_are_cut(model: Flux1, task: TrainingTask
 
 
 @pytest.mark.parametrize("sites", [(), ("neuron", "bones")])
-def test_unknown_sites_are_refused(model: Flux1, task: TrainingTask, sites: tuple[str, ...]) -> None:
+def test_unknown_sites_are_refused(model: Flux1, sites: tuple[str, ...]) -> None:
     with pytest.raises(OptionError, match="neuron, modulation, head"):
-        mask(model, task, sites=sites)
+        mask(model, small_task(model), sites=sites)
+
+
+def test_a_concept_the_base_model_does_not_draw_cannot_be_judged(model: Flux1) -> None:
+    blind = Script(model, base=lambda prompt: prompt.concept != "sword")
+    with pytest.raises(StageError, match="draws none of sword"):
+        mask(model, small_task(model, shows=blind), **SHORT)

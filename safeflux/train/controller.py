@@ -1,0 +1,86 @@
+"""Limits instead of knobs: the weights of a loss, moved until every limit is kept.
+
+Each limit of the release has a loss that stands for it and can be differentiated, and a rate that is measured and cannot: in
+how many held-out pictures a concept is seen. The mask descends the weighted losses; the weights (dual variables) ascend by
+the measured rates. This is the proxy-Lagrangian of Cotter, Jiang and Sridharan (ALT 2019, arXiv 1804.06500), with
+multiplicative steps, which cannot leave the positive numbers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+_SMALLEST = 0.01
+
+
+@dataclass(frozen=True)
+class Constraint:
+    """``name``'s measured value has to be at most ``limit``, or at least with ``floor``.
+
+    ``scale``: a violation of this size moves the weight by the whole gain. ``relax``: the part of the gain by which the weight falls
+    while the limit is kept. ``start``: the weight to begin with; ``most``: the largest.
+    """
+
+    name: str
+    limit: float
+    floor: bool = False
+    scale: float = 0.1
+    relax: float = 0.3
+    start: float = 1.0
+    most: float = 30.0
+
+    def excess(self, value: float) -> float:
+        """By how much ``value`` breaks the limit; negative where there is room."""
+        return self.limit - value if self.floor else value - self.limit
+
+
+@dataclass(frozen=True)
+class Unmet:
+    """A limit that was not kept, and the best value that was reached."""
+
+    constraint: Constraint
+    best: float
+
+    def __str__(self) -> str:
+        c = self.constraint
+        return f"{c.name}: wanted at {'least' if c.floor else 'most'} {c.limit:.4g}, reached {self.best:.4g}"
+
+
+class Controller:
+    """The weights of constraints, and the best values seen of each."""
+
+    def __init__(self, constraints: Sequence[Constraint], *, gain: float = 0.5, fixed: Sequence[str] = ()) -> None:
+        """``gain``: the largest step of a weight's logarithm. Constraints named in ``fixed`` are watched, their weights left alone."""
+        self.constraints = {c.name: c for c in constraints}
+        self.weights = {c.name: c.start for c in constraints}
+        self._best: dict[str, float] = {}
+        self._gain, self._fixed = gain, frozenset(fixed)
+
+    def update(self, measured: Mapping[str, float]) -> None:
+        """One dual step by ``measured`` values, by name; a constraint that was not measured keeps its weight."""
+        for name, value in measured.items():
+            constraint = self.constraints[name]
+            better = max if constraint.floor else min
+            self._best[name] = better(value, self._best.get(name, value))
+            if name in self._fixed:
+                continue
+            move = self._gain * max(-constraint.relax, min(1.0, constraint.excess(value) / constraint.scale))
+            self.weights[name] = min(constraint.most, max(_SMALLEST, self.weights[name] * math.exp(move)))
+
+    def broken(self, measured: Mapping[str, float]) -> dict[str, float]:
+        """The limits that ``measured`` breaks, by how much in units of their scales."""
+        excess = {name: self.constraints[name].excess(value) / self.constraints[name].scale for name, value in measured.items()}
+        return {name: value for name, value in excess.items() if value > 0}
+
+    def unmet(self, measured: Mapping[str, float]) -> tuple[Unmet, ...]:
+        """What a caller has to be told of limits that ``measured``, the final values, break."""
+        return tuple(Unmet(self.constraints[name], measured[name]) for name in self.broken(measured))
+
+    def state(self) -> dict[str, dict[str, float]]:
+        """All that changes, as plain data."""
+        return {"weights": dict(self.weights), "best": dict(self._best)}
+
+    def restore(self, state: Mapping[str, Mapping[str, float]]) -> None:
+        self.weights, self._best = dict(state["weights"]), dict(state["best"])

@@ -1,0 +1,111 @@
+"""The limits of a release as goals of a training: what is looked at, how often, and when it is enough."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from safeflux.models.flux1 import Flux1
+from safeflux.models.sites import Site
+from safeflux.plan.erasing import LOOK, SURE
+from safeflux.train.controller import Constraint, Controller
+from safeflux.train.held_out import HeldOut, Line
+from safeflux.train.state import State
+from safeflux.train.task import TrainingTask
+
+log = logging.getLogger(__name__)
+
+CLOSED = "units closed"
+_SCALE = 0.1  # of a rate that has to be high: a shortfall of this size moves its weight by the whole gain
+_SEEN, _LOST = 0.2, 0.3  # how much of what the limits allow training may use up: of concepts still seen, of what must stay lost
+_CALM = 2  # looks in a row that must be good before the dear one is taken
+_KEEP = 3.0  # what all that must stay weighs at first, a concept weighing 1
+_PRICE, _DEARER = 0.02, 25.0  # of closing the whole budget, at first, and how many times as dear it may become
+
+
+class Goals:
+    """Held-out rates against limits, with room for the confidence that the audit demands. ``budget``: the share of all units to close."""
+
+    def __init__(self, model: Flux1, task: TrainingTask, sites: Mapping[str, Site], *, budget: float, batch: int) -> None:
+        self._parts = (model, task, sites)
+        self._limits, self._budget, self._batch = task.limits, budget, batch
+        self._seed = task.seed % 1_000_003
+        self.often = HeldOut(model, task, sites, n=LOOK, seed=self._seed, batch=batch)
+
+    @cached_property
+    def sure(self) -> HeldOut:
+        return HeldOut(*self._parts, n=SURE, seed=self._seed + 2**29, batch=self._batch)
+
+    def controller(self, beta: float | None) -> Controller:
+        """One constraint a line, and one for the budget. ``beta`` fixes what keeping weighs."""
+        kept = sum(line.keep for line in self.often.lines)
+        start = (_KEEP if beta is None else beta) / max(1, kept)
+        found = [self._constraint(line, start) for line in self.often.lines]
+        fixed = () if beta is None else tuple(line.name for line in self.often.lines if line.keep)
+        price = Constraint(CLOSED, self._budget, scale=self._budget, start=_PRICE, most=_PRICE * _DEARER)
+        return Controller([*found, price], fixed=fixed)
+
+    def _constraint(self, line: Line, start: float) -> Constraint:
+        if line.keep:
+            return Constraint(line.name, 1 - _LOST * (1 - self._limits.retained.value), floor=True, scale=_SCALE, relax=0.05, start=start)
+        return Constraint(line.name, _SEEN * self._limits.detection.value, scale=0.3)
+
+    def look(self, state: State, losses: Mapping[str, float], update: int) -> bool:
+        """Measure the mask as it would be now, move the weights, keep the best. Whether all goals are met, for sure."""
+        gates = state.gates.hard()
+        measured = self._measure(self.often, state, gates)
+        row = {"update": update, "losses": dict(losses), "weights": dict(state.controller.weights), "rates": measured}
+        state.journal.append(row)
+        state.controller.update(measured)
+        broken = _limits(state.controller.broken(measured))
+        log.debug("update %d: %s", update, row)
+        if sum(broken.values()) <= state.shortfall:
+            state.best, state.shortfall = gates, sum(broken.values())
+        state.calm = 0 if broken else state.calm + 1
+        if state.calm < _CALM:
+            return False
+        sure = self._measure(self.sure, state, gates)
+        state.best, state.calm = gates, 0
+        state.met = not _limits(state.controller.broken(sure))
+        state.controller.update(sure)
+        return state.met
+
+    def unharmed(self, state: State) -> Callable[[Tensor], bool]:
+        """Whether binary gates [units] do no worse than the best mask did, measured for sure.
+
+        No concept may be seen more often: near its limit a mask fits the prompts it was chosen by, and others bring the concept back.
+        Of what must stay, the limit has to be kept or, where the best mask did not, what that one kept.
+        """
+        best = self._measure(self.sure, state, state.best)
+        constraints = state.controller.constraints
+
+        def holds(gates: Tensor) -> bool:
+            rates = self._measure(self.sure, state, gates)
+            for line in self.sure.lines:
+                rate, before = rates[line.name], best[line.name]
+                if rate < min(before, constraints[line.name].limit) if line.keep else rate > before:
+                    return False
+            return True
+
+        return holds
+
+    def outcome(self, state: State, gates: Tensor) -> dict[str, object]:
+        """How it ended: the rates of the final ``gates``, and in words each limit that they do not keep."""
+        measured = self._measure(self.sure, state, gates)
+        unmet = [str(one) for one in state.controller.unmet(measured) if one.constraint.name != CLOSED]
+        for one in unmet:
+            log.warning("the limits cannot be met on held-out prompts: %s", one)
+        return {"rates": measured, "unmet": unmet, "journal": state.journal}
+
+    def _measure(self, how: HeldOut, state: State, gates: Tensor) -> dict[str, float]:
+        closed = 1 - float(gates.mean(dtype=torch.float32))
+        return how.measure(state.gates.by_site(gates)) | {CLOSED: closed}
+
+
+def _limits(broken: Mapping[str, float]) -> dict[str, float]:
+    """The budget is aimed at, and exceeded where the limits need it: they are what a publisher asked for."""
+    return {name: value for name, value in broken.items() if name != CLOSED}

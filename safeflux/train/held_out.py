@@ -1,0 +1,94 @@
+"""How good a mask is by the standard it will be held to: detectors, on prompts and noise that training does not use."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from torch import Tensor
+
+from safeflux.errors import StageError
+from safeflux.models.flux1 import Flux1
+from safeflux.models.sites import Site, gated
+from safeflux.train.task import TrainingTask
+from safeflux.types import Prompt
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+GENERAL = "what must stay"
+
+
+@dataclass(frozen=True)
+class Line:
+    """One rate: over pairs of prompt and noise seed from which the base model draws what it should. ``keep``: the rate has to be high."""
+
+    name: str
+    prompts: tuple[Prompt, ...]
+    seeds: tuple[int, ...]
+    keep: bool
+
+
+def groups(task: TrainingTask, retain: Sequence[Prompt]) -> dict[str, list[int]]:
+    """Places in ``retain`` of each concept's neighbours (by "neighbours of <concept>") and of all that is general."""
+    found: dict[str, list[int]] = {}
+    for i, prompt in enumerate(retain):
+        owner = next((c for c in task.concepts if prompt.kind == "neighbour" and set(prompt.expects) <= set(c.retain)), None)
+        found.setdefault(f"neighbours of {owner.name}" if owner else GENERAL, []).append(i)
+    return found
+
+
+class HeldOut:
+    """``n`` held-out pictures a line. What the base model draws from the same prompts and noise is looked at once, first."""
+
+    def __init__(self, model: Flux1, task: TrainingTask, sites: Mapping[str, Site], *, n: int, seed: int, batch: int) -> None:
+        if task.shows is None or not task.held_out:
+            raise StageError("the training cannot be judged: there is no detector, or there are no held-out prompts")
+        self._model, self._task, self._sites, self._batch = model, task, sites, batch
+        self.lines = [line for line in self._planned(n, seed) if line.prompts]
+        hits = self._shown(None)
+        self.lines = [self._effective(line, seen) for line, seen in zip(self.lines, hits, strict=True)]
+        if dead := [line.name for line in self.lines if not line.prompts and not line.keep]:
+            raise StageError(f"the base model draws none of {', '.join(dead)} in {n} held-out pictures; nothing can be told of its erasure")
+        self.lines = [line for line in self.lines if line.prompts]
+
+    def measure(self, gates: Mapping[str, Tensor]) -> dict[str, float]:
+        """The rate of each line under ``gates`` by site, all binary."""
+        return {line.name: float(np.mean(hits)) for line, hits in zip(self.lines, self._shown(gates), strict=True)}
+
+    @property
+    def evaluations(self) -> int:
+        """Model evaluations of one measurement."""
+        return sum(len(line.prompts) for line in self.lines) * self._task.steps
+
+    def _planned(self, n: int, seed: int) -> list[Line]:
+        task = self._task
+        wanted: list[tuple[str, Sequence[Prompt], bool]] = [(c.name, task.held_out[c.name], False) for c in task.concepts]
+        for name, places in groups(task, task.held_retain).items():
+            wanted.append((name, [task.held_retain[i] for i in places], True))
+        lines = []
+        for at, (name, prompts, keep) in enumerate(wanted):
+            spread = [prompts[i * max(len(prompts), n) // n % len(prompts)] for i in range(n)]
+            lines.append(Line(name, tuple(spread), tuple(seed + 10_007 * at + i for i in range(n)), keep))
+        return lines
+
+    def _effective(self, line: Line, seen: NDArray[np.bool_]) -> Line:
+        at = np.flatnonzero(seen)
+        return Line(line.name, tuple(line.prompts[i] for i in at), tuple(line.seeds[i] for i in at), line.keep)
+
+    def _shown(self, gates: Mapping[str, Tensor] | None) -> list[NDArray[np.bool_]]:
+        """For each line, which of its pictures show what they should."""
+        prompts = [p for line in self.lines for p in line.prompts]
+        seeds = [s for line in self.lines for s in line.seeds]
+        assert self._task.shows is not None
+        hits = []
+        with gated(self._model.transformer, self._sites, gates or {}):
+            for start in range(0, len(prompts), self._batch):
+                part = slice(start, start + self._batch)
+                cond = self._task.embed([p.text for p in prompts[part]])
+                latents = self._model.sample(self._model.noise(seeds[part]), cond, steps=self._task.steps)
+                hits.append(self._task.shows(prompts[part], self._model.decode(latents)))
+        ends = np.cumsum([len(line.prompts) for line in self.lines])[:-1]
+        return list(np.split(np.concatenate(hits), ends))

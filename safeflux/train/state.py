@@ -1,0 +1,58 @@
+"""Everything of a mask's training that changes, so that a killed one goes on where it was."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from safeflux.train.adversary import Adversary
+from safeflux.train.checkpoints import Checkpoints
+from safeflux.train.controller import Controller
+from safeflux.train.gates import Gates
+from safeflux.train.mining import Mining
+
+
+@dataclass
+class State:
+    """``best``: the hard gates [units] that broke the limits least, ``shortfall`` by how much; ``journal``: a row for each look at them.
+
+    ``calm``: how many looks in a row found every limit kept; ``met``: whether training is over because they all are.
+    """
+
+    gates: Gates
+    tool: torch.optim.Optimizer
+    controller: Controller
+    mining: Mining
+    adversary: Adversary
+    best: Tensor
+    shortfall: float = float("inf")
+    calm: int = 0
+    met: bool = False
+    journal: list[dict[str, Any]] = field(default_factory=list)
+
+    def save(self, kept: Checkpoints, done: int) -> None:
+        more = {"shut": self.gates.shut.to(torch.uint8), "best": self.best}
+        more |= {f"mining.{name}": tensor for name, tensor in self.mining.state().items()}
+        more |= {f"adversary.{name}": tensor for name, tensor in self.adversary.state().items()}
+        rest = {"shortfall": self.shortfall, "calm": self.calm, "met": self.met, "journal": self.journal}
+        kept.save(done, more, rest | {"controller": self.controller.state()})
+
+    def resume(self, kept: Checkpoints) -> int:
+        """How many updates the state stands for; 0 where nothing was kept."""
+        done, more, data = kept.resume()
+        if done:
+            device = self.gates.logits.device
+            self.gates.shut, self.best = more["shut"].bool().to(device), more["best"].to(device)
+            self.mining.restore(_below(more, "mining."))
+            self.adversary.restore({name: tensor.to(device) for name, tensor in _below(more, "adversary.").items()})
+            self.controller.restore(data["controller"])
+            self.shortfall, self.calm, self.met, self.journal = data["shortfall"], data["calm"], data["met"], data["journal"]
+        return done
+
+
+def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from training import Script, small_task
+
+from safeflux.errors import StageError
+from safeflux.models.flux1 import Flux1
+from safeflux.train.goals import CLOSED, Goals
+from safeflux.train.held_out import GENERAL, HeldOut, groups
+from safeflux.types import Prompt
+
+
+@pytest.fixture(scope="module")
+def model(tiny: Path) -> Flux1:
+    return Flux1.load(tiny)
+
+
+def test_rates_are_over_what_the_base_model_draws(model: Flux1) -> None:
+    shows = Script(model, then=lambda p: p.concept != "sword", base=lambda p: p.text != "held out cat")
+    held = HeldOut(model, small_task(model, shows=shows), model.sites(), n=5, seed=1, batch=3)
+    assert {line.name: (len(line.prompts), line.keep) for line in held.lines} == {
+        "sword": (5, False),
+        "neon": (5, False),
+        "neighbours of sword": (5, True),
+    }  # the base model draws no cat, so nothing can be lost of it
+    gates = {"transformer_blocks.0.ff": torch.ones(model.sites()["transformer_blocks.0.ff"].units)}
+    assert held.measure(gates) == {"sword": 0.0, "neon": 1.0, "neighbours of sword": 1.0}
+
+
+def test_no_two_pictures_share_noise_and_held_out_prompts_take_turns(model: Flux1) -> None:
+    task = small_task(model)
+    more = tuple(Prompt(f"held out cat {i}", None, ("cat",), "general") for i in range(4))
+    task = replace(task, held_retain=task.held_retain + more, cond={**task.cond, **{p.text: task.cond["held out cat"] for p in more}})
+    held = HeldOut(model, task, model.sites(), n=10, seed=1, batch=64)
+    seeds = [seed for line in held.lines for seed in line.seeds]
+    assert len(set(seeds)) == len(seeds)
+    general = next(line for line in held.lines if line.name == GENERAL)
+    assert len({p.text for p in general.prompts}) == 5
+
+
+def test_without_a_detector_nothing_is_claimed(model: Flux1) -> None:
+    with pytest.raises(StageError, match="no detector"):
+        HeldOut(model, replace(small_task(model), shows=None), model.sites(), n=2, seed=1, batch=2)
+
+
+def test_neighbours_belong_to_their_concept(model: Flux1) -> None:
+    task = small_task(model)
+    assert groups(task, task.retain) == {"neighbours of sword": [0], GENERAL: [1, 2, 3]}
+
+
+def test_goals_leave_room_for_the_confidence_the_audit_demands(model: Flux1) -> None:
+    """Limits of 0.2 and 0.8."""
+    goals = Goals(model, small_task(model), model.sites(), budget=0.05, batch=8)
+    constraints = goals.controller(None).constraints
+    assert constraints["sword"].limit == pytest.approx(0.04)
+    assert constraints[GENERAL].limit == pytest.approx(0.94)
+    assert constraints[CLOSED].limit == 0.05
+    assert sum(c.start for c in constraints.values() if c.floor) == pytest.approx(3.0)

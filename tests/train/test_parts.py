@@ -1,0 +1,116 @@
+"""The small parts of a training: conflicts, mining, selection, batches, adversary."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from training import small_task
+
+from safeflux.models.flux1 import Flux1
+from safeflux.train import ball
+from safeflux.train.adversary import Adversary
+from safeflux.train.batches import draw
+from safeflux.train.conflict import without_conflict
+from safeflux.train.mining import Mining
+from safeflux.train.selection import most, reopen
+from safeflux.types import TextCond
+
+
+def test_a_gradient_loses_only_what_points_against_the_other() -> None:
+    retain = torch.tensor([0.0, 2.0])
+    against, along = without_conflict([torch.tensor([1.0, -1.0]), torch.tensor([1.0, 1.0])], retain)
+    assert against.tolist() == [1.0, 0.0]
+    assert along.tolist() == [1.0, 1.0]
+    assert without_conflict([along], torch.zeros(2))[0].tolist() == [1.0, 1.0]
+
+
+def test_damage_is_where_mining_looks() -> None:
+    mining, generator = Mining(20), torch.Generator().manual_seed(0)
+    assert sorted(mining.pick(20, generator)) == list(range(20))  # different ones while there are enough
+    mining.learn(range(20), torch.tensor([10.0] + [0.1] * 19))
+    drawn = [i for _ in range(200) for i in mining.pick(1, generator)]
+    assert drawn.count(0) > 100
+    assert len(set(drawn)) > 10
+    other = Mining(20)
+    other.restore(mining.state())
+    assert other.pick(5, torch.Generator().manual_seed(1)) == mining.pick(5, torch.Generator().manual_seed(1))
+
+
+def test_the_unseen_come_first() -> None:
+    mining = Mining(10)
+    mining.learn(range(9), torch.ones(9))
+    assert sum(9 in mining.pick(2, torch.Generator().manual_seed(s)) for s in range(50)) > 25
+
+
+@pytest.mark.parametrize("needed", [0, 1, 37, 63])
+def test_the_smallest_mask_that_holds_is_found(needed: int) -> None:
+    """The units with the highest cost of opening are the ones needed; all else is given back."""
+    cost = torch.randperm(100, generator=torch.Generator().manual_seed(0)).float()
+    gates = torch.ones(100)
+    gates[:64] = 0
+    essential = torch.zeros(100, dtype=torch.bool)
+    essential[gates.eq(0).nonzero().flatten()[cost[:64].argsort(descending=True)[:needed]]] = True
+    tried: list[int] = []
+
+    def holds(some: torch.Tensor) -> bool:
+        tried.append(1)
+        return bool((some[essential] == 0).all())
+
+    found = reopen(gates, cost, torch.zeros(100, dtype=torch.bool), holds, tries=10)
+    assert torch.equal(found == 0, essential)
+    assert len(tried) <= 7
+
+
+def test_what_is_shut_is_never_reopened_and_what_never_holds_is_unchanged() -> None:
+    gates, cost, shut = torch.zeros(8), torch.arange(8.0), torch.arange(8) < 3
+    assert reopen(gates, cost, shut, lambda _: True)[:3].tolist() == [0, 0, 0]
+    assert torch.equal(reopen(gates, cost, shut, lambda _: False), gates)
+
+
+def test_most_takes_the_same_number_whatever_ties_there_are() -> None:
+    assert most(torch.zeros(10), 0.3).sum() == 3
+    assert most(torch.arange(10.0), 0.2).nonzero().flatten().tolist() == [8, 9]
+
+
+def test_a_batch_is_half_concepts_and_a_function_of_its_update(tiny: Path) -> None:
+    task = small_task(Flux1.load(tiny))
+    batch = draw(task, 12, 3, Mining(len(task.retain)))
+    assert batch == draw(task, 12, 3, Mining(len(task.retain)))
+    assert batch.seeds != draw(task, 12, 4, Mining(len(task.retain))).seeds
+    assert batch.owners == [0, 0, 0, 1, 1, 1]
+    assert [p.prompt.concept for p in batch.pairs[batch.of(1)]] == ["neon"] * 3
+    assert len(batch.retain) == 6
+    assert batch.retain[:3] == [0, 0, 0]  # half of them neighbours, of which there is one
+    assert len(set(batch.seeds)) == 12
+
+
+def cond() -> TextCond:
+    generator = torch.Generator().manual_seed(2)
+    return TextCond(torch.randn(3, 5, 4, generator=generator), torch.randn(3, 6, generator=generator))
+
+
+def test_an_adversary_climbs_stays_in_its_ball_and_remembers() -> None:
+    around, texts = cond(), ["a", "b", "c"]
+    adversary = Adversary(0.2, seed=0)
+    wanted = TextCond(torch.randn(3, 5, 4), torch.randn(3, 6))
+    before = adversary.against(texts, around)
+    assert not before.sequence[1].any()  # every second prompt is left as people type it
+    for _ in range(10):
+        delta = adversary.against(texts, around)
+        adversary.learn(texts, around, delta, wanted)
+    after = adversary.against(texts, around)
+    for part in ("sequence", "pooled"):
+        gain = ((getattr(after, part) - getattr(before, part)).detach() * getattr(wanted, part)).flatten(1).sum(1)
+        assert (gain[[0, 2]] > 0).all()
+    assert max(float(length.detach().max()) for length in ball.lengths(after, around)) <= 0.2 + 1e-6
+    other = Adversary(0.2, seed=9)
+    other.restore(adversary.state())
+    assert torch.equal(other.against(texts, around).sequence, after.sequence)
+
+
+def test_without_a_radius_there_is_no_adversary() -> None:
+    delta = Adversary(0.0, seed=0).against(["a", "b", "c"], cond())
+    assert not delta.sequence.any()
+    assert not delta.pooled.any()
