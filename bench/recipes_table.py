@@ -1,0 +1,99 @@
+"""What ``recipes.py`` shows of its runs: a table of means over seeds with intervals, and a plot."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from safeflux.statistics import mean_interval
+
+
+@dataclass(frozen=True)
+class Run:
+    """One method on one set of concepts with one seed; ``found`` is its ``run.json``."""
+
+    method: str
+    concepts: int
+    seed: int
+    found: dict[str, Any]
+
+    def rate(self, attack: str, metric: str) -> float:
+        """Mean over concepts of a rate on the erased model; of what must stay, as a share of the base model's."""
+        lines = [f for f in self.found["findings"] if (f["attack"], f["metric"]) == (attack, metric) and f["value"] is not None]
+        values = [f["value"] for f in lines if f["model"] == "erased"]
+        if metric in ("retained", "neighbours"):
+            base = {f["concept"]: f["value"] for f in lines if f["model"] == "base"}
+            values = [f["value"] / base[f["concept"]] for f in lines if f["model"] == "erased" and base.get(f["concept"])]
+        return float(np.mean(values)) if values else float("nan")
+
+    def removed(self, kind: str) -> float:
+        """Share of all units of a kind that were removed."""
+        gone, units = self.found["units"][kind]
+        return float(gone / units)
+
+
+COLUMNS = (
+    ("direct", lambda r: 100 * r.rate("none", "detection")),
+    ("reworded", lambda r: 100 * r.rate("paraphrase", "detection")),
+    ("Ring-A-Bell", lambda r: 100 * r.rate("ring-a-bell", "detection")),
+    ("embedding PGD", lambda r: 100 * r.rate("embedding-pgd", "detection")),
+    ("retained", lambda r: 100 * r.rate("none", "retained")),
+    ("neighbours", lambda r: 100 * r.rate("none", "neighbours")),
+    ("feature distance", lambda r: r.rate("none", "feature-distance")),
+    ("SSIM", lambda r: r.rate("none", "ssim")),
+    ("neurons", lambda r: 100 * r.removed("neuron")),
+    ("modulation", lambda r: 100 * r.removed("modulation")),
+    ("1000 evaluations", lambda r: r.found["evaluations"] / 1000),
+    ("seconds", lambda r: r.found["seconds"]),
+)
+
+
+def table(runs: Sequence[Run]) -> str:
+    """Markdown; rates and shares in percent, a mean over seeds and, for two or more, its 95% interval (Student's t)."""
+    groups: dict[tuple[int, str], list[Run]] = {}
+    for run in runs:
+        groups.setdefault((run.concepts, run.method), []).append(run)
+    lines = ["| concepts | method | seeds | " + " | ".join(name for name, _ in COLUMNS) + " |", "|---" * (len(COLUMNS) + 3) + "|"]
+    for (count, method), some in groups.items():
+        cells = [_cell([value(run) for run in some]) for _, value in COLUMNS]
+        lines.append(f"| {count} | {method} | {len(some)} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _cell(values: Sequence[float]) -> str:
+    known = [v for v in values if v == v]
+    if not known:
+        return "unchecked"
+    if len(known) == 1:
+        return f"{known[0]:.3g}"
+    mean, low, high = mean_interval(known)
+    return f"{mean:.3g} ({low:.3g} to {high:.3g})"
+
+
+def plot(runs: Sequence[Run]) -> str:
+    """An SVG: across, how often a concept is still drawn (worst of direct and reworded); up, what is kept (worst of both)."""
+    names = list(dict.fromkeys(run.method for run in runs))
+    hues = ("#2b6cb0", "#c05621", "#2f855a", "#97266d", "#b7791f", "#2c7a7b", "#6b46c1", "#718096")
+    parts = [
+        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 560 420" font-family="sans-serif" font-size="13">',
+        '<rect width="560" height="420" fill="white"/><rect x="60" y="20" width="340" height="340" fill="none" stroke="#999"/>',
+        '<text x="230" y="400" text-anchor="middle">concept still drawn, %</text>',
+        '<text x="18" y="190" transform="rotate(-90 18 190)" text-anchor="middle">what must stay, % of base</text>',
+    ]
+    for tick in (0, 25, 50, 75, 100):
+        at = 3.4 * tick
+        parts.append(
+            f'<text x="{60 + at}" y="377" text-anchor="middle">{tick}</text><text x="54" y="{364 - at}" text-anchor="end">{tick}</text>'
+        )
+    for i, name in enumerate(names):
+        hue = hues[i % len(hues)]
+        parts.append(f'<circle cx="420" cy="{30 + 22 * i}" r="5" fill="{hue}"/><text x="432" y="{34 + 22 * i}">{name}</text>')
+        for run in (r for r in runs if r.method == name):
+            drawn = np.nanmax([run.rate("none", "detection"), run.rate("paraphrase", "detection")])
+            kept = np.nanmin([run.rate("none", "retained"), run.rate("none", "neighbours")])
+            x, y = 60 + 340 * min(1.0, float(drawn)), 360 - 340 * min(1.0, float(kept))
+            parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{4 + run.concepts / 3:.1f}" fill="{hue}" fill-opacity="0.6"/>')
+    return "\n".join([*parts, "</svg>"]) + "\n"
