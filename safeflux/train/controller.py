@@ -38,32 +38,29 @@ class Constraint:
 
 @dataclass(frozen=True)
 class Unmet:
-    """A limit that was not kept, and the best value that was reached."""
+    """A limit that was not kept, and the value that was reached."""
 
     constraint: Constraint
-    best: float
+    value: float
 
     def __str__(self) -> str:
         c = self.constraint
-        return f"{c.name}: wanted at {'least' if c.floor else 'most'} {c.limit:.4g}, reached {self.best:.4g}"
+        return f"{c.name}: wanted at {'least' if c.floor else 'most'} {c.limit:.4g}, reached {self.value:.4g}"
 
 
 class Controller:
-    """The weights of constraints, and the best values seen of each."""
+    """The weights of constraints."""
 
     def __init__(self, constraints: Sequence[Constraint], *, gain: float = 0.5, fixed: Sequence[str] = ()) -> None:
         """``gain``: the largest step of a weight's logarithm. Constraints named in ``fixed`` are watched, their weights left alone."""
         self.constraints = {c.name: c for c in constraints}
         self.weights = {c.name: c.start for c in constraints}
-        self._best: dict[str, float] = {}
         self._gain, self._fixed = gain, frozenset(fixed)
 
     def update(self, measured: Mapping[str, float]) -> None:
         """One dual step by ``measured`` values, by name; a constraint that was not measured keeps its weight."""
         for name, value in measured.items():
             constraint = self.constraints[name]
-            better = max if constraint.floor else min
-            self._best[name] = better(value, self._best.get(name, value))
             if name in self._fixed:
                 continue
             move = self._gain * max(-constraint.relax, min(1.0, constraint.excess(value) / constraint.scale))
@@ -78,9 +75,6 @@ class Controller:
         """What a caller has to be told of limits that ``measured``, the final values, break."""
         return tuple(Unmet(self.constraints[name], measured[name]) for name in self.broken(measured))
 
-    def state(self) -> dict[str, dict[str, float]]:
-        """All that changes, as plain data."""
-        return {"weights": dict(self.weights), "best": dict(self._best)}
-
-    def restore(self, state: Mapping[str, Mapping[str, float]]) -> None:
-        self.weights, self._best = dict(state["weights"]), dict(state["best"])
+    def restore(self, weights: Mapping[str, float]) -> None:
+        """Go on with the weights of an earlier run."""
+        self.weights = dict(weights)

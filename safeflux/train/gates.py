@@ -69,10 +69,6 @@ class Gates:
         """The contrary of ``by_site``."""
         return torch.cat([by_site[name].to(self.logits.device) for name in self.units])
 
-    def keep(self) -> dict[str, Tensor]:
-        """The mask, as booleans on the CPU."""
-        return {name: gate.bool().cpu() for name, gate in self.by_site(self.hard()).items()}
-
     def expected_closed(self) -> Tensor:
         """Mean probability that a gate is exactly 0: what the L0 term prices, in [0, 1]."""
         shift = self.temperature * math.log(-_LOW / _HIGH)

@@ -58,11 +58,6 @@ class HeldOut:
         """The rate of each line under ``gates`` by site, all binary."""
         return {line.name: float(np.mean(hits)) for line, hits in zip(self.lines, self._shown(gates), strict=True)}
 
-    @property
-    def evaluations(self) -> int:
-        """Model evaluations of one measurement."""
-        return sum(len(line.prompts) for line in self.lines) * self._task.steps
-
     def _planned(self, n: int, seed: int) -> list[Line]:
         task = self._task
         wanted: list[tuple[str, Sequence[Prompt], bool]] = [(c.name, task.held_out[c.name], False) for c in task.concepts]

@@ -39,7 +39,7 @@ class State:
         more |= {f"mining.{name}": tensor for name, tensor in self.mining.state().items()}
         more |= {f"adversary.{name}": tensor for name, tensor in self.adversary.state().items()}
         rest = {"shortfall": self.shortfall, "calm": self.calm, "met": self.met, "journal": self.journal}
-        kept.save(done, more, rest | {"controller": self.controller.state()})
+        kept.save(done, more, rest | {"weights": self.controller.weights})
 
     def resume(self, kept: Checkpoints) -> int:
         """How many updates the state stands for; 0 where nothing was kept."""
@@ -49,7 +49,7 @@ class State:
             self.gates.shut, self.best = more["shut"].bool().to(device), more["best"].to(device)
             self.mining.restore(_below(more, "mining."))
             self.adversary.restore({name: tensor.to(device) for name, tensor in _below(more, "adversary.").items()})
-            self.controller.restore(data["controller"])
+            self.controller.restore(data["weights"])
             self.shortfall, self.calm, self.met, self.journal = data["shortfall"], data["calm"], data["met"], data["journal"]
         return done
 

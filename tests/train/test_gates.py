@@ -64,7 +64,7 @@ def test_hard_gates_are_the_signs_of_the_logits_and_cut_up_by_site() -> None:
     gates = make(1.0)
     with torch.no_grad():
         gates.logits[3990:4010] = -0.1
-    keep = gates.keep()
+    keep = {name: gate.bool() for name, gate in gates.by_site(gates.hard()).items()}
     assert (~keep["a"]).nonzero().flatten().tolist() == list(range(3990, 4000))
     assert (~keep["b"]).nonzero().flatten().tolist() == list(range(10))
     assert torch.equal(gates.flat(keep), gates.hard().bool())
