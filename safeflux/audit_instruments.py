@@ -64,7 +64,7 @@ def shows(policy: Policy) -> Shows:
     bench = open_bench(policy)
 
     def place(prompt: Prompt) -> tuple[str, ...]:
-        near = [c.name for c in policy.concepts if prompt.kind == "neighbour" and set(prompt.expects) <= set(c.retain)]
+        near = [c.name for c in policy.concepts if prompt.is_near(c)]
         return ("concept", prompt.concept) if prompt.concept else ("neighbours", near[0]) if near else ("retained",)
 
     def found(prompts: Sequence[Prompt], images: NDArray[np.uint8]) -> NDArray[np.bool_]:

@@ -138,7 +138,7 @@ def _about(concept: Concept) -> Callable[[Sample], bool]:
 
 
 def _near(concept: Concept) -> Callable[[Sample], bool]:
-    return lambda s: s.prompt.kind == "neighbour" and set(s.prompt.expects) <= set(concept.retain)
+    return lambda s: s.prompt.is_near(concept)
 
 
 def _general(sample: Sample) -> bool:

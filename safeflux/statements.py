@@ -172,7 +172,7 @@ def _published(policy: Policy) -> tuple[str, list[str]]:
 
     text, withheld = policy.text, []
     for field, value in _leaves(YAML(typ="safe", pure=True).load(policy.text), ""):
-        if field == "signing.key" or _PATH.match(value):
+        if field in ("signing.key", "base.extends") or _PATH.match(value):
             text = text.replace(value, _WITHHELD)
             withheld.append(field)
     return text, withheld

@@ -33,6 +33,10 @@ class Prompt:
     expects: tuple[str, ...]
     kind: str
 
+    def is_near(self, concept: Concept) -> bool:
+        """Whether it asks for a neighbour of ``concept``."""
+        return self.kind == "neighbour" and set(self.expects) <= set(concept.retain)
+
 
 class Shows(Protocol):
     """Whether pictures show everything that their prompts expect."""

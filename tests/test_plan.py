@@ -367,6 +367,10 @@ def test_what_cannot_be_extended_is_refused(policy: Policy, tmp_path: Path) -> N
     grown = extending(policy, tmp_path)
     with pytest.raises(PlanError, match=r"erased captain comet too; list every concept again"):
         make_plan(replace(grown, concepts=tuple(c for c in grown.concepts if c.name != "captain comet")))
+    (tmp_path / "old" / "transformer").rename(tmp_path / "old" / "elsewhere")
+    with pytest.raises(PlanError, match="holds no transformer/"):
+        make_plan(grown)
+    (tmp_path / "old" / "elsewhere").rename(tmp_path / "old" / "transformer")
     with pytest.raises(PlanError, match="the method is uce; only masks can be extended"):
         make_plan(replace(grown, method=Choice("uce")))
     (tmp_path / "model" / "transformer" / "weights.safetensors").write_text("other weights")

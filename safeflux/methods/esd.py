@@ -76,17 +76,22 @@ def esd(
     for update in range(kept.resume().done, updates):
         if progress:
             progress("train the weights", update, updates)
-        with torch.no_grad():
-            for name, value in student.items():
-                value.copy_(trained[name])
+        _copy(trained, student)
         loss = _loss(model, task, _draw(task, batch, update, preserve > 0 and bool(task.retain)), student, eta, preserve, path == "student")
         gradients = torch.autograd.grad(loss, list(student.values()), materialize_grads=True)
-        for name, gradient in zip(trained, gradients, strict=True):
-            trained[name].grad = gradient.float()
+        for value, gradient in zip(trained.values(), gradients, strict=True):
+            value.grad = gradient.float()
         adam.step()
         log.debug("update %d: loss %.4f", update, loss.item())
         kept.save(update + 1)
     return Weights({name: value.to(student[name].dtype).cpu() for name, value in trained.items()})
+
+
+@torch.no_grad()
+def _copy(trained: dict[str, Tensor], student: dict[str, nn.Parameter]) -> None:
+    """Give the student the trained weights, in its own number format."""
+    for name, value in student.items():
+        value.copy_(trained[name])
 
 
 def _draw(task: TrainingTask, batch: int, update: int, retain: bool) -> Batch:

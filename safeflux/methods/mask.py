@@ -91,13 +91,12 @@ def mask(
     Raises ``OptionError`` for unknown sites, ``StageError`` where nothing can be measured.
     """
     chosen = choose(model.sites(), sites) | {name: model.sites()[name] for name in task.shut}
-    distance = [task.distance[c.name] for c in task.concepts]
-    setup = Setup(model, task, chosen, distance, batch, budget, surgery, recompute, progress or _silent)
+    scale = [task.distance[c.name] for c in task.concepts]
+    setup = Setup(model, task, chosen, scale, batch, budget, surgery, recompute, progress or _silent)
     goals = Goals(model, task, chosen, budget=budget, batch=batch)
     state = _begin(setup, goals.controller(beta), rate, radius)
     kept = Checkpoints(scratch, {"logits": state.gates.logits}, state.tool)
-    done = state.resume(kept)
-    if not done and start == "wanda":
+    if not (done := state.resume(kept)) and start == "wanda":
         favour(state.gates, model, task, chosen, share=2 * budget, batch=batch)
     _train(setup, goals, state, kept, range(done, updates))
     final = _selected(setup, goals, state, updates)

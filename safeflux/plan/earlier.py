@@ -38,6 +38,8 @@ def find_earlier(policy: Policy, base: BaseModel) -> Earlier | None:
         report = reports.from_text(raw.decode("utf-8"))
     except (OSError, UnicodeDecodeError, ReportError) as error:
         raise PlanError(f"base.extends: {path} cannot be read as an erasure report: {error}; wanted the directory of a release") from error
+    if not (directory / "transformer").is_dir():
+        raise PlanError(f"base.extends: {directory} holds no transformer/; wanted the directory of a release, whole")
     missing = [name for name in report.concepts if name not in {c.name for c in policy.concepts}]
     if missing:
         raise PlanError(f"base.extends: {directory} erased {', '.join(missing)} too; list every concept again, so that it is audited again")

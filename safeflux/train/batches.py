@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import torch
 
-from safeflux.train.held_out import groups
 from safeflux.train.mining import Mining
 from safeflux.train.task import Pair, TrainingTask
 
@@ -42,7 +41,7 @@ def draw(task: TrainingTask, size: int, update: int, mining: Mining) -> Batch:
         pairs += [among[i] for i in _pick(share, len(among), random)]
         owners += [owner] * share
     wanted = max(1, size - len(pairs))
-    near = [i for name, places in groups(task, task.retain).items() if name.startswith("neighbours") for i in places]
+    near = [i for i, prompt in enumerate(task.retain) if prompt.kind == "neighbour"]
     first = [near[i] for i in _pick(wanted // 2 if near else 0, len(near), random)]
     retain = first + mining.pick(wanted - len(first), random)
     seeds = torch.randint(0, 2**31, (len(pairs) + len(retain),), generator=random).tolist()

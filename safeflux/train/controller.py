@@ -20,7 +20,8 @@ class Constraint:
     """``name``'s measured value has to be at most ``limit``, or at least with ``floor``.
 
     ``scale``: a violation of this size moves the weight by the whole gain. ``relax``: the part of the gain by which the weight falls
-    while the limit is kept. ``start``: the weight to begin with; ``most``: the largest.
+    while the limit is kept. ``start``: the weight to begin with; ``most``: the largest. ``aim``: what is only aimed at has a weight like
+    the others, but nothing is broken where it is missed.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Constraint:
     relax: float = 0.3
     start: float = 1.0
     most: float = 30.0
+    aim: bool = False
 
     def excess(self, value: float) -> float:
         """By how much ``value`` breaks the limit; negative where there is room."""
@@ -68,7 +70,8 @@ class Controller:
 
     def broken(self, measured: Mapping[str, float]) -> dict[str, float]:
         """The limits that ``measured`` breaks, by how much in units of their scales."""
-        excess = {name: self.constraints[name].excess(value) / self.constraints[name].scale for name, value in measured.items()}
+        limits = {name: c for name, c in self.constraints.items() if name in measured and not c.aim}
+        excess = {name: c.excess(measured[name]) / c.scale for name, c in limits.items()}
         return {name: value for name, value in excess.items() if value > 0}
 
     def unmet(self, measured: Mapping[str, float]) -> tuple[Unmet, ...]:

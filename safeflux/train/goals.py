@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Callable, Mapping
 from functools import cached_property
@@ -34,6 +35,7 @@ class Goals:
         self._parts = (model, task, sites)
         self._limits, self._budget, self._batch = task.limits, budget, batch
         self._seed = task.seed % 1_000_003
+        self._known: dict[str, dict[str, float]] = {}
         self.often = HeldOut(model, task, sites, n=LOOK, seed=self._seed, batch=batch)
 
     @cached_property
@@ -46,7 +48,7 @@ class Goals:
         start = (_KEEP if beta is None else beta) / max(1, kept)
         found = [self._constraint(line, start) for line in self.often.lines]
         fixed = () if beta is None else tuple(line.name for line in self.often.lines if line.keep)
-        price = Constraint(CLOSED, self._budget, scale=self._budget, start=_PRICE, most=_PRICE * _DEARER)
+        price = Constraint(CLOSED, self._budget, scale=self._budget, start=_PRICE, most=_PRICE * _DEARER, aim=True)
         return Controller([*found, price], fixed=fixed)
 
     def _constraint(self, line: Line, start: float) -> Constraint:
@@ -54,25 +56,24 @@ class Goals:
             return Constraint(line.name, 1 - _LOST * (1 - self._limits.retained.value), floor=True, scale=_SCALE, relax=0.05, start=start)
         return Constraint(line.name, _SEEN * self._limits.detection.value, scale=0.3)
 
-    def look(self, state: State, losses: Mapping[str, float], update: int) -> bool:
-        """Measure the mask as it would be now, move the weights, keep the best. Whether all goals are met, for sure."""
+    def look(self, state: State, losses: Mapping[str, float], update: int) -> None:
+        """Measure the mask as it would be now, move the weights, keep the best. ``state.met`` once all goals are met, for sure."""
         gates = state.gates.hard()
         measured = self._measure(self.often, state, gates)
         row = {"update": update, "losses": dict(losses), "weights": dict(state.controller.weights), "rates": measured}
         state.journal.append(row)
         state.controller.update(measured)
-        broken = _limits(state.controller.broken(measured))
+        broken = state.controller.broken(measured)
         log.debug("update %d: %s", update, row)
         if sum(broken.values()) <= state.shortfall:
             state.best, state.shortfall = gates, sum(broken.values())
         state.calm = 0 if broken else state.calm + 1
         if state.calm < _CALM:
-            return False
-        sure = self._measure(self.sure, state, gates)
+            return
+        sure = self._sure(state, gates)
         state.best, state.calm = gates, 0
-        state.met = not _limits(state.controller.broken(sure))
+        state.met = not state.controller.broken(sure)
         state.controller.update(sure)
-        return state.met
 
     def unharmed(self, state: State) -> Callable[[Tensor], bool]:
         """Whether binary gates [units] do no worse than the best mask did, measured for sure.
@@ -80,11 +81,11 @@ class Goals:
         No concept may be seen more often: near its limit a mask fits the prompts it was chosen by, and others bring the concept back.
         Of what must stay, the limit has to be kept or, where the best mask did not, what that one kept.
         """
-        best = self._measure(self.sure, state, state.best)
+        best = self._sure(state, state.best)
         constraints = state.controller.constraints
 
         def holds(gates: Tensor) -> bool:
-            rates = self._measure(self.sure, state, gates)
+            rates = self._sure(state, gates)
             for line in self.sure.lines:
                 rate, before = rates[line.name], best[line.name]
                 if rate < min(before, constraints[line.name].limit) if line.keep else rate > before:
@@ -95,17 +96,19 @@ class Goals:
 
     def outcome(self, state: State, gates: Tensor) -> dict[str, object]:
         """How it ended: the rates of the final ``gates``, and in words each limit that they do not keep."""
-        measured = self._measure(self.sure, state, gates)
-        unmet = [str(one) for one in state.controller.unmet(measured) if one.constraint.name != CLOSED]
+        measured = self._sure(state, gates)
+        unmet = [str(one) for one in state.controller.unmet(measured)]
         for one in unmet:
             log.warning("the limits cannot be met on held-out prompts: %s", one)
         return {"rates": measured, "unmet": unmet, "journal": state.journal}
 
+    def _sure(self, state: State, gates: Tensor) -> dict[str, float]:
+        """Measured for sure; the same gates, the dear measurement, only once."""
+        key = hashlib.sha256(gates.bool().cpu().numpy().tobytes()).hexdigest()
+        if key not in self._known:
+            self._known[key] = self._measure(self.sure, state, gates)
+        return self._known[key]
+
     def _measure(self, how: HeldOut, state: State, gates: Tensor) -> dict[str, float]:
         closed = 1 - float(gates.mean(dtype=torch.float32))
         return how.measure(state.gates.by_site(gates)) | {CLOSED: closed}
-
-
-def _limits(broken: Mapping[str, float]) -> dict[str, float]:
-    """The budget is aimed at, and exceeded where the limits need it: they are what a publisher asked for."""
-    return {name: value for name, value in broken.items() if name != CLOSED}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -30,12 +30,17 @@ class Line:
     seeds: tuple[int, ...]
     keep: bool
 
+    def effective(self, seen: NDArray[np.bool_]) -> Line:
+        """Only the pairs that are ``seen`` [pairs] to show what they should."""
+        at = np.flatnonzero(seen)
+        return replace(self, prompts=tuple(self.prompts[i] for i in at), seeds=tuple(self.seeds[i] for i in at))
+
 
 def groups(task: TrainingTask, retain: Sequence[Prompt]) -> dict[str, list[int]]:
     """Places in ``retain`` of each concept's neighbours (by "neighbours of <concept>") and of all that is general."""
     found: dict[str, list[int]] = {}
     for i, prompt in enumerate(retain):
-        owner = next((c for c in task.concepts if prompt.kind == "neighbour" and set(prompt.expects) <= set(c.retain)), None)
+        owner = next((c for c in task.concepts if prompt.is_near(c)), None)
         found.setdefault(f"neighbours of {owner.name}" if owner else GENERAL, []).append(i)
     return found
 
@@ -49,7 +54,7 @@ class HeldOut:
         self._model, self._task, self._sites, self._batch = model, task, sites, batch
         self.lines = [line for line in self._planned(n, seed) if line.prompts]
         hits = self._shown(None)
-        self.lines = [self._effective(line, seen) for line, seen in zip(self.lines, hits, strict=True)]
+        self.lines = [line.effective(seen) for line, seen in zip(self.lines, hits, strict=True)]
         if dead := [line.name for line in self.lines if not line.prompts and not line.keep]:
             raise StageError(f"the base model draws none of {', '.join(dead)} in {n} held-out pictures; nothing can be told of its erasure")
         self.lines = [line for line in self.lines if line.prompts]
@@ -68,10 +73,6 @@ class HeldOut:
             spread = [prompts[i * max(len(prompts), n) // n % len(prompts)] for i in range(n)]
             lines.append(Line(name, tuple(spread), tuple(seed + 10_007 * at + i for i in range(n)), keep))
         return lines
-
-    def _effective(self, line: Line, seen: NDArray[np.bool_]) -> Line:
-        at = np.flatnonzero(seen)
-        return Line(line.name, tuple(line.prompts[i] for i in at), tuple(line.seeds[i] for i in at), line.keep)
 
     def _shown(self, gates: Mapping[str, Tensor] | None) -> list[NDArray[np.bool_]]:
         """For each line, which of its pictures show what they should."""

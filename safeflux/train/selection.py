@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch
 from torch import Tensor
 
 from safeflux.plan.erasing import TRIES
@@ -33,10 +32,3 @@ def reopen(gates: Tensor, cost: Tensor, shut: Tensor, holds: Holds, *, tries: in
         else:
             high = middle
     return found
-
-
-def most(values: Tensor, share: float) -> Tensor:
-    """Which of ``values`` [n] are among the largest ``share`` (0..1) of them: bool [n], the same number whatever ties there are."""
-    chosen = torch.zeros(len(values), dtype=torch.bool, device=values.device)
-    chosen[values.argsort(descending=True, stable=True)[: round(share * len(values))]] = True
-    return chosen

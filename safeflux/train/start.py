@@ -15,7 +15,6 @@ from safeflux.models.flux1 import Flux1
 from safeflux.models.sites import Site
 from safeflux.train.gates import Gates
 from safeflux.train.saliency import wanda
-from safeflux.train.selection import most
 from safeflux.train.task import TrainingTask
 
 _NEAR = 0.7  # logit of the likely; the others keep the gates' own
@@ -44,3 +43,10 @@ def _loudness(model: Flux1, task: TrainingTask, sites: Mapping[str, Site], texts
 def _contrast(named: Tensor, other: Tensor) -> Tensor:
     """How much louder a unit is when the concept is named, relative to how loud it and its site otherwise are."""
     return (named - other) / (other + other.mean()).clamp(min=1e-12)
+
+
+def most(values: Tensor, share: float) -> Tensor:
+    """Which of ``values`` [n] are among the largest ``share`` (0..1) of them: bool [n], the same number whatever ties there are."""
+    chosen = torch.zeros(len(values), dtype=torch.bool, device=values.device)
+    chosen[values.argsort(descending=True, stable=True)[: round(share * len(values))]] = True
+    return chosen

@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor, nn
-from training import small_task
 
 from safeflux.bake import bake, in_force, load_baked, parity
 from safeflux.errors import OptionError
@@ -21,16 +20,6 @@ SHORT = {"updates": 12, "batch": 2}
 FIXED = [
     Batch(["a sword at night", "a neon of a cat", "a cat", "a key"], ["a shape at night", ""], [1, 2, 3, 4], level) for level in (0, 1)
 ]
-
-
-@pytest.fixture(scope="module")
-def model(tiny: Path) -> Flux1:
-    return Flux1.load(tiny)
-
-
-@pytest.fixture(scope="module")
-def task(model: Flux1) -> TrainingTask:
-    return small_task(model)
 
 
 def state(model: Flux1) -> dict[str, Tensor]:

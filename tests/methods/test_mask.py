@@ -23,11 +23,6 @@ from safeflux.types import JOURNAL, Masks
 SHORT: dict[str, Any] = {"updates": 20, "batch": 8, "rate": 0.5}
 
 
-@pytest.fixture(scope="module")
-def model(tiny: Path) -> Flux1:
-    return Flux1.load(tiny)
-
-
 def closed(found: Masks) -> int:
     return sum(int((~keep).sum()) for keep in found.keep.values())
 

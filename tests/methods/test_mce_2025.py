@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from training import small_task
 
 from safeflux.errors import OptionError
 from safeflux.methods import mce_2025 as method
@@ -22,21 +21,6 @@ from safeflux.types import Prompt
 
 RECIPE = Recipe(epochs=5, beta=0.1, rate=0.5, decay=1e-2, initial=3.0, temperature=0.83, eps=0.5, accumulate=4, steps=5, noise_seed=48)
 SHORT: dict[str, Any] = {"epochs": 1, "train_steps": 2, "accumulate": 2}
-
-
-@pytest.fixture(scope="module")
-def model(tiny: Path) -> Flux1:
-    return Flux1.load(tiny)
-
-
-@pytest.fixture(scope="module")
-def task(model: Flux1) -> TrainingTask:
-    return small_task(model)
-
-
-@pytest.fixture(scope="module")
-def alone(task: TrainingTask) -> TrainingTask:
-    return replace(task, concepts=task.concepts[:1])
 
 
 def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:

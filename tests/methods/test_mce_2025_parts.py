@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
-from training import small_task
 
 from safeflux.methods import mce_2025 as method
 from safeflux.methods.mce_2025 import Example, Recipe, drawing, examples, layers_of, mce_2025, merge, sweep, top
@@ -21,21 +19,6 @@ from safeflux.train.task import TrainingTask
 
 RECIPE = Recipe(epochs=5, beta=0.1, rate=0.5, decay=1e-2, initial=3.0, temperature=0.83, eps=0.5, accumulate=4, steps=5, noise_seed=48)
 FF = "transformer_blocks.0.ff"
-
-
-@pytest.fixture(scope="module")
-def model(tiny: Path) -> Flux1:
-    return Flux1.load(tiny)
-
-
-@pytest.fixture(scope="module")
-def task(model: Flux1) -> TrainingTask:
-    return small_task(model)
-
-
-@pytest.fixture(scope="module")
-def alone(task: TrainingTask) -> TrainingTask:
-    return replace(task, concepts=task.concepts[:1])
 
 
 # Gates

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor
-from training import NEON, SWORD, small_task
+from training import NEON, SWORD
 
 from safeflux.bake import bake, in_force, load_baked, parity
 from safeflux.errors import OptionError
@@ -18,16 +18,6 @@ from safeflux.train.task import Pair, TrainingTask
 from safeflux.types import Prompt, TextCond, Weights
 
 FREE = 1e-9  # a ridge that costs next to nothing
-
-
-@pytest.fixture(scope="module")
-def model(tiny: Path) -> Flux1:
-    return Flux1.load(tiny)
-
-
-@pytest.fixture(scope="module")
-def task(model: Flux1) -> TrainingTask:
-    return small_task(model)
 
 
 def few_keys(*, scale: float = 1.0) -> TrainingTask:

@@ -14,7 +14,8 @@ from safeflux.train.adversary import Adversary
 from safeflux.train.batches import draw
 from safeflux.train.conflict import without_conflict
 from safeflux.train.mining import Mining
-from safeflux.train.selection import most, reopen
+from safeflux.train.selection import reopen
+from safeflux.train.start import most
 from safeflux.types import TextCond
 
 
