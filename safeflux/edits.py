@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import assert_never
@@ -147,8 +147,15 @@ def extended(earlier: Masks, edit: Edit) -> Masks:
     """``edit`` with everything closed that ``earlier`` closes. Raises ``ModelError`` unless it is a mask too."""
     if not isinstance(edit, Masks):
         raise ModelError(f"the method made an edit of kind {type(edit).__name__}; an earlier release can only be extended by a mask")
-    both = {name: keep.bool().cpu() & earlier.keep.get(name, torch.tensor(True)) for name, keep in edit.keep.items()}
-    return Masks(both | {name: keep for name, keep in earlier.keep.items() if name not in both})
+    return product([edit, earlier])
+
+
+def product(masks: Sequence[Masks]) -> Masks:
+    """Masks that were made apart as one, as the paper merges them: a unit is kept where every mask keeps it."""
+    keep: dict[str, Tensor] = {}
+    for mask in masks:
+        keep |= {name: gate.bool().cpu() & keep.get(name, torch.tensor(True)) for name, gate in mask.keep.items()}
+    return Masks(keep)
 
 
 def _weights(directory: Path) -> dict[str, Callable[[], Tensor]]:

@@ -80,18 +80,19 @@ def prepare(policy: Policy, plan: Plan, out: Path, *, model: Flux1, progress: Pr
 def load_task(
     policy: Policy, plan: Plan, directory: Path, *, device: str = "cpu", shows: Shows | None = None, earlier: Masks | None = None
 ) -> TrainingTask:
-    """Read what ``prepare`` wrote. ``shows`` is what a method may judge its own pictures with, ``earlier`` the mask to start from."""
+    """Read what ``prepare`` wrote. ``shows`` is what a method may judge its own pictures with, ``earlier`` what was erased before."""
     record = json.loads((directory / "prompts.json").read_text(encoding="utf-8"))
     tensors = load_file(directory / "embeddings.safetensors", device=device)
     cond = {t: TextCond(tensors[f"{i}.sequence"][None], tensors[f"{i}.pooled"][None]) for i, t in enumerate(record["texts"])}
     pairs = {name: tuple(Pair(_prompt(p), anchor) for p, anchor in ps) for name, ps in record["pairs"].items()}
     drawn = load_file(directory / "rollouts.safetensors")
     distance = {name: float((drawn[f"{name}.prompt"] - drawn[f"{name}.anchor"]).float().square().mean()) for name in pairs}
+    gone = {name: ~keep.to(device) for name, keep in earlier.keep.items()} if earlier else {}
     return TrainingTask(
         policy.concepts, pairs, tuple(map(_prompt, record["retain"])), cond, distance, plan.steps, plan.seeds["erase"],
         held_out={name: tuple(map(_prompt, ps)) for name, ps in record["held_out"].items()},
         held_retain=tuple(map(_prompt, record["held_retain"])), limits=policy.limits, shows=shows,
-        shut={name: ~keep.to(device) for name, keep in earlier.keep.items()} if earlier else {},
+        shut={} if policy.base.merges else gone, begun=gone if policy.base.merges else {},
     )  # fmt: skip
 
 

@@ -107,12 +107,12 @@ def _make(run: Run, space: Workspace) -> tuple[int, str]:
 
     planned = stage("plan", stages.write_plan, {"policy": policy.digest, "model": plan.model_digest, "version": plan.code})
     prepared = stage("prepare", stages.prepare, _prepared_from(plan))
-    begun_from = plan.earlier.digest if plan.earlier else None
     method = {
         "method": _chosen("method", policy.method),
         "seed": plan.seeds["erase"],
         "limits": asdict(policy.limits),
-        "earlier": begun_from,
+        "earlier": [one.digest for one in plan.earlier],
+        "merged": bool(policy.base.merges),
     }
     erased = stage("erase", stages.erase, method, [prepared])
     baked = stage("bake", stages.bake, {}, [erased])

@@ -101,16 +101,17 @@ def prepare(run: Run, out: Path, scratch: Path) -> None:
 def erase(run: Run, out: Path, scratch: Path) -> None:
     """``edit.safetensors``, what the method found; ``edit.json``, what of it stands in the report."""
     from safeflux.audit_instruments import shows
-    from safeflux.edits import erased, extended, read_mask, save_edit
+    from safeflux.edits import erased, extended, product, read_mask, save_edit
     from safeflux.prepare import load_task
 
     model = run.load()
     model.free_text_encoders()  # prompts were embedded by prepare
-    begun = read_mask(Path(run.plan.model_dir) / "transformer", run.plan.earlier.directory / "transformer") if run.plan.earlier else None
+    before = [read_mask(Path(run.plan.model_dir) / "transformer", one.directory / "transformer") for one in run.plan.earlier]
+    begun = product(before) if before else None
     task = load_task(run.policy, run.plan, run.path("prepare"), device=str(model.device), shows=shows(run.policy), earlier=begun)
     method = registry.get("method", run.policy.method.name)
     edit = method(model, task, scratch=scratch, progress=run.progress("erase"), **run.policy.method.options)
-    if begun is not None:
+    if begun is not None and not run.policy.base.merges:
         edit = extended(begun, edit)
     save_edit(edit, out / "edit.safetensors", {"method": run.policy.method.name})
     sites = [{"site": site, **counts} for site, counts in erased(edit).items()]

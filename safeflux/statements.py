@@ -48,19 +48,11 @@ def make_report(
 ) -> Report:
     """The report of a release, its findings among what they were found with. ``machine``: what the training ran on; ``training``:
     how it went."""
-    geometry = plan.geometry
-    guidance = machine.get("guidance")
-    base: dict[str, object] = {
-        "model": base_name(policy), "revision": policy.base.revision, "digest": plan.model_digest, "steps": plan.steps,
-        "max_sequence_length": plan.max_sequence_length, "width": geometry.image_size, "height": geometry.image_size,
-    }  # fmt: skip
-    if plan.earlier:
-        base["lineage"] = [dict(one) for one in plan.earlier.lineage]
     return Report(
         name=policy.name,
         version=policy.version,
         concepts=tuple(concept.name for concept in policy.concepts),
-        base=base | ({} if guidance is None else {"guidance_scale": guidance}),
+        base=_base(policy, plan, machine.get("guidance")),
         method={"name": policy.method.name, "options": _public(plan.options[f"method {policy.method.name}"])},
         edit=edit,
         bake={
@@ -76,15 +68,32 @@ def make_report(
         not_tested=not_tested(policy),
         findings=tuple(findings),
         pairs=tuple(pairs),
-        policy={
-            "digest": policy.digest,
-            "seed": policy.seed,
-            "preset": policy.audit.preset,
-            "attacks": [{"name": one.name, "options": _public(plan.options[f"attack {one.name}"])} for one in policy.audit.attacks],
-            "concepts": [_public(asdict(concept)) for concept in policy.concepts],
-        },
+        policy=_asked(policy, plan),
         detectors=tuple(detectors),
     )
+
+
+def _base(policy: Policy, plan: Plan, guidance: object) -> dict[str, object]:
+    """The model that was started from, how it was sampled, and the releases in between."""
+    size = plan.geometry.image_size
+    found: dict[str, object] = {
+        "model": base_name(policy), "revision": policy.base.revision, "digest": plan.model_digest, "steps": plan.steps,
+        "max_sequence_length": plan.max_sequence_length, "width": size, "height": size,
+    }  # fmt: skip
+    if plan.earlier:
+        found["lineage"] = [dict(told) for one in plan.earlier for told in one.lineage]
+    return found if guidance is None else found | {"guidance_scale": guidance}
+
+
+def _asked(policy: Policy, plan: Plan) -> dict[str, object]:
+    """What of the policy stands in the report."""
+    return {
+        "digest": policy.digest,
+        "seed": policy.seed,
+        "preset": policy.audit.preset,
+        "attacks": [{"name": one.name, "options": _public(plan.options[f"attack {one.name}"])} for one in policy.audit.attacks],
+        "concepts": [_public(asdict(concept)) for concept in policy.concepts],
+    }
 
 
 def not_tested(policy: Policy) -> tuple[str, ...]:
@@ -172,7 +181,7 @@ def _published(policy: Policy) -> tuple[str, list[str]]:
 
     text, withheld = policy.text, []
     for field, value in _leaves(YAML(typ="safe", pure=True).load(policy.text), ""):
-        if field in ("signing.key", "base.extends") or _PATH.match(value):
+        if field in ("signing.key", "base.extends") or field.startswith("base.merges[") or _PATH.match(value):
             text = text.replace(value, _WITHHELD)
             withheld.append(field)
     return text, withheld

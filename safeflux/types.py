@@ -59,6 +59,13 @@ class TextCond:
     def __getitem__(self, index: slice | list[int] | Tensor) -> TextCond:
         return TextCond(self.sequence[index], self.pooled[index])
 
+    @staticmethod
+    def cat(parts: Sequence[TextCond]) -> TextCond:
+        """One batch after the other."""
+        import torch
+
+        return TextCond(torch.cat([p.sequence for p in parts]), torch.cat([p.pooled for p in parts]))
+
 
 @dataclass(frozen=True)
 class Sample:

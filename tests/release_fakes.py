@@ -137,7 +137,8 @@ def faked() -> Iterator[None]:
         "bake": {"bake": bake, "parity": _parity},
         "audit_instruments": {"shows": lambda policy: None},
         "edits": {
-            "read_mask": None, "extended": None, "erased": lambda edit: {"ff": {"units": 8, "removed": len(edit.keep["ff"])}},
+            "read_mask": lambda base, baked: Masks({}), "product": lambda masks: Masks({}), "extended": lambda earlier, edit: edit,
+            "erased": lambda edit: {"ff": {"units": 8, "removed": len(edit.keep["ff"])}},
             "save_edit": lambda edit, path, metadata: path.write_text(json.dumps(edit.keep)),
             "load_edit": lambda path: Masks(json.loads(path.read_text())),
         },

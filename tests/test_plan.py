@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -355,12 +356,24 @@ def extending(policy: Policy, tmp_path: Path, **changes: object) -> Policy:
 
 def test_a_release_can_be_extended_and_is_named(policy: Policy, tmp_path: Path) -> None:
     plan = make_plan(extending(policy, tmp_path))
-    assert plan.earlier is not None
-    [told] = plan.earlier.lineage
+    [earlier] = plan.earlier
+    [told] = earlier.lineage
     assert told["name"] == "flux-mini-erased"
     assert told["concepts"] == list(CONCEPTS)
     assert "Extends       flux-mini-erased" in describe(plan)
     json.dumps(plan.to_json())
+
+
+def test_releases_can_be_merged_and_are_named(policy: Policy, tmp_path: Path) -> None:
+    grown = extending(policy, tmp_path)
+    shutil.copytree(tmp_path / "old", tmp_path / "older")
+    merging = replace(grown, base=replace(grown.base, extends=None, merges=(str(tmp_path / "old"), str(tmp_path / "older"))))
+    plan = make_plan(merging)
+    assert [one.directory.name for one in plan.earlier] == ["old", "older"]
+    assert "Merges        flux-mini-erased, flux-mini-erased: what they erased is where the training starts" in describe(plan)
+    json.dumps(plan.to_json())
+    with pytest.raises(PlanError, match=r"base.merges: .*the method is concept-prune; wanted masks, and one of mask"):
+        make_plan(replace(merging, method=Choice("concept-prune")))
 
 
 def test_what_cannot_be_extended_is_refused(policy: Policy, tmp_path: Path) -> None:
@@ -371,7 +384,7 @@ def test_what_cannot_be_extended_is_refused(policy: Policy, tmp_path: Path) -> N
     with pytest.raises(PlanError, match="holds no transformer/"):
         make_plan(grown)
     (tmp_path / "old" / "elsewhere").rename(tmp_path / "old" / "transformer")
-    with pytest.raises(PlanError, match="the method is uce; only masks can be extended"):
+    with pytest.raises(PlanError, match="the method is uce; wanted masks"):
         make_plan(replace(grown, method=Choice("uce")))
     (tmp_path / "model" / "transformer" / "weights.safetensors").write_text("other weights")
     with pytest.raises(PlanError, match="made from another base model"):

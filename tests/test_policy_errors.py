@@ -38,6 +38,12 @@ REVISION = "3de623fc3c33e44ffbe2bad470d0f45bccf2eb21"
 # what is replaced in GOOD, by what, and the start and some words of the only problem
 CASES = {
     "unknown key": ("seed: 7", "sede: 7", "4:1: sede: ", 'came the unknown key "sede"', 'did you mean "seed"?'),
+    "one release merged": ("base: {model: builtin:flux-mini}", "base: {model: builtin:flux-mini, merges: [./a]}",
+        "5:42: base.merges: ", "came a list of 1; allowed: at least 2"),
+    "merged twice": ("base: {model: builtin:flux-mini}", "base: {model: builtin:flux-mini, merges: [./a, ./a]}",
+        "5:48: base.merges[1]: ", 'came "./a" again; it is a release already at base.merges[0]'),
+    "merged and extended": ("base: {model: builtin:flux-mini}", "base: {model: builtin:flux-mini, extends: ./c, merges: [./a, ./b]}",
+        "5:56: base.merges: ", "came beside base.extends"),
     "unknown key deep": ("    category: object", "    categorie: object\n    category: object",
         "8:5: concepts[0].categorie: ", 'did you mean "category"?'),
     "max for at_most": ("{at_most: 0.3,", "{at_most: 0.3, max: 0.3,", "16:57: limits.attack_success.max: ", 'did you mean "at_most"?'),

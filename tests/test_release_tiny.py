@@ -7,16 +7,22 @@ anything was erased.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from torch import Tensor
 
 from safeflux import registry
+from safeflux.edits import empty_transformer, read_mask
 from safeflux.files import tree
-from safeflux.release import release
+from safeflux.merge import merged_policy
+from safeflux.models.flux1_sites import find_sites
+from safeflux.release import ReleaseResult, release
 from safeflux.train import goals
 from safeflux_signing import keys
 from safeflux_signing.verify import verify
@@ -86,3 +92,40 @@ def test_release_of_a_tiny_flux_is_whole_signed_and_loadable(tiny: Path, tmp_pat
     pipe.set_progress_bar_config(disable=True)
     picture = pipe("a tree", num_inference_steps=1, height=32, width=32, output_type="np").images[0]
     assert np.isfinite(picture).all()
+
+
+NEON = "  - {name: neon, category: style, anchor: a shape, detector: coin}\n"
+
+
+def made(text: str, out: Path) -> ReleaseResult:
+    (out.with_suffix(".yaml")).write_text(text)
+    return release(out.with_suffix(".yaml"), out=out, allow_failing=True)
+
+
+def mask_of(result: ReleaseResult, base: Path) -> dict[str, Tensor]:
+    sites = find_sites(empty_transformer(base / "transformer"))
+    keep = read_mask(base / "transformer", result.release_dir / "transformer").keep
+    return {name: keep.get(name, torch.ones(site.units, dtype=torch.bool)) for name, site in sites.items()}
+
+
+@pytest.mark.usefixtures("_coin")
+def test_a_release_can_grow_and_two_can_become_one(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the earlier release erased stays erased; of the merged ones the report has the product beside what came of it."""
+    monkeypatch.setattr(goals, "SURE", 6)
+    sword = POLICY.format(model=tiny)
+    first = made(sword, tmp_path / "first")
+    closed = {name: ~keep for name, keep in mask_of(first, tiny).items()}
+    assert sum(int(gone.sum()) for gone in closed.values()) > 0
+
+    grown = sword.replace(f"model: {tiny}", f"model: {tiny}, extends: {first.release_dir}").replace("retain: [tree", NEON + "retain: [tree")
+    grown_up = made(grown, tmp_path / "grown")
+    assert not any((keep & closed[name]).any() for name, keep in mask_of(grown_up, tiny).items())
+    assert [one["name"] for one in grown_up.report.base["lineage"]] == ["tiny"]  # type: ignore[attr-defined]
+
+    second = made(re.sub(r"  - \{name: sword.*\n", NEON, sword).replace("name: tiny", "name: other"), tmp_path / "second")
+    merged = made(merged_policy([first.release_dir, second.release_dir], base=str(tiny)), tmp_path / "merged")
+    assert set(merged.report.concepts) == {"sword", "neon"}
+    assert [one["name"] for one in merged.report.base["lineage"]] == ["tiny", "other"]  # type: ignore[attr-defined]
+    assert set(merged.report.training["product"]) == set(merged.report.training["rates"])  # type: ignore[call-overload]
+    assert "product of the merged masks" in (merged.release_dir / "erasure_report.html").read_text()
+    assert str(tmp_path) not in (merged.release_dir / "policy.lock.yaml").read_text()

@@ -127,7 +127,7 @@ def _start(cond: TextCond, seeds: Sequence[int], restart: int, radius: float) ->
     if restart == 0:
         return TextCond(torch.zeros_like(cond.sequence, dtype=torch.float32), torch.zeros_like(cond.pooled, dtype=torch.float32))
     rows = [ball.random_start(cond[[i]], radius, torch.Generator().manual_seed((s << 16) + restart)) for i, s in enumerate(seeds)]
-    return TextCond(torch.cat([r.sequence for r in rows]), torch.cat([r.pooled for r in rows]))
+    return TextCond.cat(rows)
 
 
 def _look(

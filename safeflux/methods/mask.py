@@ -46,6 +46,8 @@ from safeflux.types import JOURNAL, Masks, Progress, TextCond
 
 _STEEPEST = 10.0  # gradient of one gate, in units of the root mean square over all
 _ANNEALED = 50  # updates until noise and temperature are at their ends
+_WEIGHED = 4  # batches on which it is weighed which units to reopen first
+_BEGUN = -1.0  # logit of what a merged release had closed: closed, but near enough to the threshold to come back
 
 
 @dataclass(frozen=True)
@@ -85,23 +87,27 @@ def mask(
     At most ``updates`` steps of momentum with learning rate ``rate`` and ``batch`` pictures, half of them concepts. ``beta`` fixes the
     weight of what must stay, instead of letting the limits decide. ``budget``: the share of all units to aim at. ``radius`` of the
     adversary's ball, 0 for none; ``surgery``: erase gradients lose what points against what must stay; ``start``: which gates begin
-    near their threshold. ``sites``: see ``models.sites.choose``; those of an earlier release's mask come with it. ``recompute``
-    trades a third forward pass for memory that does not grow with the steps. With ``scratch``, an interrupted call continues there
+    near their threshold. ``sites``: see ``models.sites.choose``; those of earlier releases' masks come with them. ``recompute``
+    trades a third forward pass for memory that does not grow with the steps. Where releases are merged, it starts from the
+    product of their masks and may reopen what it can do without. With ``scratch``, an interrupted call continues there
     and ends with the same mask, and ``journal.json`` there tells how it went, limits that were not met included.
     Raises ``OptionError`` for unknown sites, ``StageError`` where nothing can be measured.
     """
-    chosen = choose(model.sites(), sites) | {name: model.sites()[name] for name in task.shut}
+    chosen = choose(model.sites(), sites) | {name: model.sites()[name] for name in (*task.shut, *task.begun)}
+    if not task.concepts:
+        return Masks({name: ~task.shut.get(name, torch.zeros(site.units, dtype=torch.bool)).cpu() for name, site in chosen.items()})
     scale = [task.distance[c.name] for c in task.concepts]
     setup = Setup(model, task, chosen, scale, batch, budget, surgery, recompute, progress or _silent)
     goals = Goals(model, task, chosen, budget=budget, batch=batch)
     state = _begin(setup, goals.controller(beta), rate, radius)
     kept = Checkpoints(scratch, {"logits": state.gates.logits}, state.tool)
-    if not (done := state.resume(kept)) and start == "wanda":
+    if not (done := state.resume(kept)) and start == "wanda" and not task.begun:
         favour(state.gates, model, task, chosen, share=2 * budget, batch=batch)
     _train(setup, goals, state, kept, range(done, updates))
     final = _selected(setup, goals, state, updates)
     if scratch is not None:
-        write_atomic(scratch / JOURNAL, json.dumps(goals.outcome(state, final), indent=1, sort_keys=True))
+        told = goals.outcome(state, final, (~state.gates.closing(task.begun)).float() if task.begun else None)
+        write_atomic(scratch / JOURNAL, json.dumps(told, indent=1, sort_keys=True))
     return Masks({name: gate.bool().cpu() for name, gate in state.gates.by_site(final).items()})
 
 
@@ -111,7 +117,7 @@ def _train(setup: Setup, goals: Goals, state: State, kept: Checkpoints, updates:
         if state.met:
             return
         setup.progress("train the mask", update, updates.stop)
-        state.gates.anneal(min(1.0, update / _ANNEALED))
+        state.gates.anneal(1.0 if setup.task.begun else min(1.0, update / _ANNEALED))
         losses = _update(setup, state, draw(setup.task, setup.batch, update, state.mining), update)
         if (update + 1) % EVERY == 0 or update + 1 == updates.stop:
             goals.look(state, losses, update + 1)
@@ -121,7 +127,8 @@ def _train(setup: Setup, goals: Goals, state: State, kept: Checkpoints, updates:
 def _selected(setup: Setup, goals: Goals, state: State, update: int) -> Tensor:
     """The best mask without the units that it closes in vain: binary gates [units]."""
     setup.progress("reopen what need not be closed", 0, 1)
-    cost = _cost_of_opening(setup, state, draw(setup.task, setup.batch, update, state.mining))
+    batches = (draw(setup.task, setup.batch, update + i, state.mining) for i in range(_WEIGHED))
+    cost = torch.stack([_cost_of_opening(setup, state, batch) for batch in batches]).mean(0)
     return reopen(state.best, cost, state.gates.shut, goals.unharmed(state))
 
 
@@ -131,8 +138,9 @@ def _silent(what: str, done: int, total: int) -> None:
 
 def _begin(setup: Setup, controller: Controller, rate: float, radius: float) -> State:
     gates = Gates(setup.sites.values(), device=setup.model.device)
-    open_ = {name: torch.zeros(units, dtype=torch.bool) for name, units in gates.units.items()}
-    gates.shut = gates.flat(open_ | dict(setup.task.shut))
+    gates.shut = gates.closing(setup.task.shut)
+    with torch.no_grad():
+        gates.logits[gates.closing(setup.task.begun)] = _BEGUN
     tool = torch.optim.SGD([gates.logits], lr=rate, momentum=0.9, dampening=0.9)
     return State(gates, tool, controller, Mining(len(setup.task.retain)), Adversary(radius, setup.task.seed), gates.hard())
 
@@ -145,8 +153,7 @@ def _update(setup: Setup, state: State, batch: Batch, update: int) -> dict[str, 
     """
     gates, weights = state.gates, state.controller.weights
     gate = gates.sample(torch.Generator().manual_seed(setup.task.seed * 100_019 + update))
-    mask = gate.detach().requires_grad_()
-    erase, retain, losses = _gradients(setup, state, batch, mask)
+    erase, retain, losses = _gradients(setup, state, batch, gate.detach())
     gates.logits.grad = None
     parts = without_conflict(erase, retain) if setup.surgery else erase
     gate.backward(torch.stack([*parts, retain]).sum(0))  # type: ignore[no-untyped-call]
@@ -159,45 +166,43 @@ def _update(setup: Setup, state: State, batch: Batch, update: int) -> dict[str, 
 
 
 def _gradients(setup: Setup, state: State, batch: Batch, mask: Tensor) -> tuple[list[Tensor], Tensor, dict[str, float]]:
-    """Of each concept's weighted loss, and of that of all that must stay, the gradient with respect to ``mask`` [units]."""
+    """Of each concept's weighted loss, and of that of all that must stay, the gradient with respect to ``mask`` [units]; the losses.
+
+    All pictures are drawn in one rollout, and half of the concepts' under the adversary, which learns. Each concept's pictures have a
+    copy of the gates of their own, and so have the others: one backward pass tells their gradients apart.
+    """
     model, task, weights = setup.model, setup.task, state.controller.weights
     n, kept = len(batch.pairs), [task.retain[i] for i in batch.retain]
-    x_T = model.noise(batch.seeds)
-    target = model.sample(x_T, task.embed([pair.anchor for pair in batch.pairs] + [p.text for p in kept]), steps=task.steps)
-    clean = _clean(setup, batch, target[:n])
-    losses: dict[str, float] = {}
-    erase: list[Tensor] = []
-    with gated(model.transformer, setup.sites, state.gates.by_site(mask)):
-        for owner, concept in enumerate(task.concepts):
-            at = batch.of(owner)
-            losses[concept.name], gradient = _erase(setup, state.adversary, batch, owner, (x_T[at], target[at], clean[at]), mask)
-            erase.append(weights[concept.name] / len(task.concepts) * gradient)
-        drift = _error(setup, x_T[n:], task.embed([p.text for p in kept]), target[n:]) / (sum(setup.scale) / len(setup.scale))
-        parts = {name: drift[at].mean() for name, at in groups(task, kept).items()}
-        (retain,) = torch.autograd.grad(torch.stack([weights.get(name, 1.0) * part for name, part in parts.items()]).sum(), [mask])
+    texts, others = [pair.prompt.text for pair in batch.pairs], [prompt.text for prompt in kept]
+    x_T, c = model.noise(batch.seeds), task.embed(texts)
+    target = model.sample(x_T, task.embed([pair.anchor for pair in batch.pairs] + others), steps=task.steps)
+    delta = state.adversary.against(texts, c)
+    copies = mask.expand(len(task.concepts) + 1, -1).clone().requires_grad_()
+    rows = copies[[*batch.owners, *(len(task.concepts) for _ in kept)]]
+    with gated(model.transformer, setup.sites, state.gates.by_site(rows)):
+        prompts = TextCond.cat([ball.moved(c, delta), task.embed(others)])
+        error = _error(rollout(model, x_T, prompts, steps=task.steps, recompute=setup.recompute), target)
+        erase = _erase(setup, batch, error[:n], _clean(setup, batch, target[:n]))
+        drift = error[n:] / (sum(setup.scale) / len(setup.scale))
+        retain = {name: drift[at].mean() for name, at in groups(task, kept).items()}
+        kept_loss = torch.stack([weights.get(name, 1.0) * part for name, part in retain.items()]).sum()
+        each, *slope = torch.autograd.grad(torch.stack(erase).sum() + kept_loss, [copies, delta.sequence, delta.pooled])
+    state.adversary.learn(texts, c, delta, TextCond(*slope))
     state.mining.learn(batch.retain, drift.detach())
-    return erase, retain, losses | {name: part.item() for name, part in parts.items()}
+    names = [concept.name for concept in task.concepts]
+    weighted = [weights[name] / len(names) * gradient for name, gradient in zip(names, each, strict=False)]
+    return weighted, each[-1], {name: part.item() for name, part in [*zip(names, erase, strict=True), *retain.items()]}
 
 
-def _erase(
-    setup: Setup, adversary: Adversary, batch: Batch, owner: int, rows: tuple[Tensor, Tensor, Tensor], mask: Tensor
-) -> tuple[float, Tensor]:
-    """One concept's |F(x_T, anchor) - F_mask(x_T, concept)|^2, half of it under the adversary, and its gradient. The adversary learns."""
-    x_T, target, clean = rows
-    texts = [pair.prompt.text for pair in batch.pairs[batch.of(owner)]]
-    c = setup.task.embed(texts)
-    delta = adversary.against(texts, c)
-    error = _error(setup, x_T, ball.moved(c, delta), target) / setup.scale[owner]
-    loss = (clean * error).sum() / clean.sum().clamp(min=1)
-    gradient, sequence, pooled = torch.autograd.grad(loss, [mask, delta.sequence, delta.pooled])
-    adversary.learn(texts, c, delta, TextCond(sequence, pooled))
-    return loss.item(), gradient
-
-
-def _error(setup: Setup, x_T: Tensor, c: TextCond, target: Tensor) -> Tensor:
+def _error(final: Tensor, target: Tensor) -> Tensor:
     """|F_mask(x_T, c) - target|^2 of each picture [B]: the mean over all numbers of the final latents."""
-    final = rollout(setup.model, x_T, c, steps=setup.task.steps, recompute=setup.recompute)
     return (final - target).square().mean((1, 2))
+
+
+def _erase(setup: Setup, batch: Batch, error: Tensor, clean: Tensor) -> list[Tensor]:
+    """|F(x_T, anchor) - F_mask(x_T, concept)|^2 of each concept, over the pictures [B] that are ``clean``."""
+    parts = [(clean[at], error[at] / scale) for at, scale in ((batch.of(owner), scale) for owner, scale in enumerate(setup.scale))]
+    return [(fine * part).sum() / fine.sum().clamp(min=1) for fine, part in parts]
 
 
 def _clean(setup: Setup, batch: Batch, anchors: Tensor) -> Tensor:
@@ -209,5 +214,5 @@ def _clean(setup: Setup, batch: Batch, anchors: Tensor) -> Tensor:
 
 def _cost_of_opening(setup: Setup, state: State, batch: Batch) -> Tensor:
     """What the weighted loss would rise by, to first order, if a unit of the best mask were open [units]."""
-    erase, retain, _ = _gradients(setup, state, batch, state.best.clone().requires_grad_())
+    erase, retain, _ = _gradients(setup, state, batch, state.best)
     return torch.stack([*erase, retain]).sum(0)

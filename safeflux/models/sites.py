@@ -58,7 +58,7 @@ def choose(sites: Mapping[str, Site], wanted: Sequence[str]) -> dict[str, Site]:
 def gated(
     transformer: nn.Module, sites: Mapping[str, Site], gates: Mapping[str, Tensor] | Callable[[], Mapping[str, Tensor]]
 ) -> Iterator[None]:
-    """Multiply the units of each site named in ``gates`` by its gate vector [units] while the context lasts.
+    """Multiply the units of each site named in ``gates`` by its gates while the context lasts: [units], or [B, units] for a batch of B.
 
     The same tensors are used in every forward pass, recomputation included, so a rollout has one sample of its gates.
     A function in place of the tensors is called at the start of every forward pass instead, and gives the gates of all ``sites``.
@@ -90,19 +90,21 @@ def gated(
 
 
 def _row(parts: Iterable[tuple[Site, Tensor]]) -> Tensor:
-    """The gates of one module in the order of its numbers, from the first on; 1 where no site is."""
+    """The gates of one module in the order of its numbers, from the first on: [m] or [B, m]; 1 where no site is."""
     pieces: list[Tensor] = []
     end = 0
     for site, gate in sorted(parts, key=lambda part: part[0].row):
         if site.row > end:
-            pieces.append(gate.new_ones(site.row - end))
-        pieces.append(gate.repeat_interleave(site.width) if site.width > 1 else gate)
+            pieces.append(gate.new_ones(*gate.shape[:-1], site.row - end))
+        pieces.append(gate.repeat_interleave(site.width, dim=-1) if site.width > 1 else gate)
         end = site.row + site.units * site.width
-    return torch.cat(pieces) if len(pieces) > 1 else pieces[0]
+    return torch.cat(pieces, dim=-1) if len(pieces) > 1 else pieces[0]
 
 
 def _scaled(x: Tensor, scale: Tensor) -> Tensor:
-    """``x`` [..., n] times ``scale`` [m], m up to n: what follows stays. In single blocks the MLP's columns follow the attention's."""
-    if len(scale) < x.shape[-1]:
-        scale = nn.functional.pad(scale, (0, x.shape[-1] - len(scale)), value=1.0)
+    """``x`` [B, ..., n] times ``scale`` [m] or [B, m], m up to n: what follows stays. In single blocks the MLP follows the attention."""
+    if scale.shape[-1] < x.shape[-1]:
+        scale = nn.functional.pad(scale, (0, x.shape[-1] - scale.shape[-1]), value=1.0)
+    if scale.dim() == 2:
+        scale = scale.view(len(scale), *(1 for _ in x.shape[2:]), -1)
     return x * scale.to(x.dtype)

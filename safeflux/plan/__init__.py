@@ -26,7 +26,7 @@ class Plan:
     ``model_dir`` and ``model_digest`` are "" while the base model has to be downloaded. ``steps``: denoising steps of every
     picture. ``max_sequence_length``: T5 tokens. ``images``: pictures per concept, by attack. ``options``: everything the
     method and attacks will be called with, defaults included. ``seeds``: by stage, 0 .. 2^31. ``memory``: bytes while training.
-    ``earlier``: the release whose mask this one starts from. ``code``: the version of SafeFlux; with the policy's and the model's
+    ``earlier``: the releases whose masks this one starts from. ``code``: the version of SafeFlux; with the policy's and the model's
     digest it decides whether finished work can be kept.
     """
 
@@ -47,7 +47,7 @@ class Plan:
     memory: int
     time: str
     notes: tuple[str, ...]
-    earlier: Earlier | None = None
+    earlier: tuple[Earlier, ...] = ()
 
     @property
     def evaluations(self) -> int:
@@ -57,8 +57,7 @@ class Plan:
         """Plain data for ``json.dumps``; the policy without its text."""
         found = asdict(self)
         found["policy"] |= {"source": str(self.policy.source or "")}
-        if self.earlier:
-            found["earlier"]["directory"] = str(self.earlier.directory)
+        found["earlier"] = [asdict(one) | {"directory": str(one.directory)} for one in self.earlier]
         del found["policy"]["text"]
         return found | {"evaluations": self.evaluations}
 
@@ -125,11 +124,7 @@ def describe(plan: Plan) -> str:
         f"Release       {policy.name} {policy.version}, seed {policy.seed}, SafeFlux {plan.code}",
         f"Base model    {policy.base.model}{f' at {policy.base.revision}' if policy.base.revision else ''}",
         *([f"              {where}"] if where else []),
-        *(
-            [f"Extends       {' > '.join(str(one['name']) for one in plan.earlier.lineage)}: what they erased stays so"]
-            if plan.earlier
-            else []
-        ),
+        *_earlier(plan),
         f"{'':14}{geometry.double} double and {geometry.single} single blocks, {geometry.width} wide, {geometry.parameters:,} parameters",
         f"{'':14}{kind}: {plan.steps} steps, {plan.max_sequence_length} T5 tokens, {geometry.image_size} pixels, {plan.precision}",
     ]
@@ -147,6 +142,13 @@ def describe(plan: Plan) -> str:
     lines.append(f"Needs         {plan.memory / 2**30:.1f} GiB of memory; {plan.time}")
     lines.append(f"Then          bake, export ({', '.join(one.name for one in policy.exports)}), report, {_signing(policy)}")
     return "\n".join([*lines, *(f"Note          {note}" for note in plan.notes)]) + "\n"
+
+
+def _earlier(plan: Plan) -> list[str]:
+    named = [" > ".join(str(told["name"]) for told in one.lineage) for one in plan.earlier]
+    if plan.policy.base.merges:
+        return [f"Merges        {', '.join(named)}: what they erased is where the training starts"]
+    return [f"Extends       {one}: what they erased stays so" for one in named]
 
 
 def _concept(concept: Concept, seed: int) -> list[str]:

@@ -1,4 +1,4 @@
-"""An earlier release that a policy extends: what it erased stays erased, and is looked for again. Imports no torch."""
+"""Earlier releases that a policy extends or merges: what they erased is erased again, and looked for again. Imports no torch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from safeflux.errors import PlanError, ReportError
 from safeflux.plan.base import BaseModel
 from safeflux.policy import Policy
 
-_MASKS = ("mask", "mce-2025", "concept-prune")  # built-in methods whose edit can hold another's mask as well
+_MASKS = ("mask", "mce-2025", "concept-prune")  # built-in methods whose edit can hold another's mask as well; the first can start from it
 
 
 @dataclass(frozen=True)
@@ -24,30 +24,34 @@ class Earlier:
     lineage: tuple[Mapping[str, object], ...]
 
 
-def find_earlier(policy: Policy, base: BaseModel) -> Earlier | None:
-    """The release that ``base.extends`` names, if it can be extended.
+def find_earlier(policy: Policy, base: BaseModel) -> tuple[Earlier, ...]:
+    """The releases that ``base.extends`` or ``base.merges`` names, if they can be.
 
-    Raises ``PlanError`` when it is none, was made from another base or by another kind of method, or erased what the policy leaves out.
+    Raises ``PlanError`` when one is none, was made from another base or by another kind of method, or erased what the policy leaves out.
     """
-    if policy.base.extends is None:
-        return None
-    directory = Path(policy.base.extends)
+    if policy.base.extends is not None:
+        return (_found(Path(policy.base.extends), "base.extends", policy, base),)
+    return tuple(_found(Path(one), "base.merges", policy, base) for one in policy.base.merges)
+
+
+def _found(directory: Path, field: str, policy: Policy, base: BaseModel) -> Earlier:
     path = directory / "erasure_report.json"
     try:
         raw = path.read_bytes()
         report = reports.from_text(raw.decode("utf-8"))
     except (OSError, UnicodeDecodeError, ReportError) as error:
-        raise PlanError(f"base.extends: {path} cannot be read as an erasure report: {error}; wanted the directory of a release") from error
+        raise PlanError(f"{field}: {path} cannot be read as an erasure report: {error}; wanted the directory of a release") from error
     if not (directory / "transformer").is_dir():
-        raise PlanError(f"base.extends: {directory} holds no transformer/; wanted the directory of a release, whole")
+        raise PlanError(f"{field}: {directory} holds no transformer/; wanted the directory of a release, whole")
     missing = [name for name in report.concepts if name not in {c.name for c in policy.concepts}]
     if missing:
-        raise PlanError(f"base.extends: {directory} erased {', '.join(missing)} too; list every concept again, so that it is audited again")
+        raise PlanError(f"{field}: {directory} erased {', '.join(missing)} too; list every concept again, so that it is audited again")
     if base.digest is not None and report.base["digest"] != base.digest:
-        raise PlanError(f"base.extends: {directory} was made from another base model ({report.base['model']}, {report.base['digest']})")
-    if report.edit["kind"] != "masks" or policy.method.name not in _MASKS:
-        kinds = f"that release is an edit of kind {report.edit['kind']}, and the method is {policy.method.name}"
-        raise PlanError(f"base.extends: {kinds}; only masks can be extended, by one of {', '.join(_MASKS)}")
+        raise PlanError(f"{field}: {directory} was made from another base model ({report.base['model']}, {report.base['digest']})")
+    able = _MASKS if field == "base.extends" else _MASKS[:1]
+    if report.edit["kind"] != "masks" or policy.method.name not in able:
+        kinds = f"{directory} is an edit of kind {report.edit['kind']}, and the method is {policy.method.name}"
+        raise PlanError(f"{field}: {kinds}; wanted masks, and one of {', '.join(able)}")
     told = {"name": report.name, "version": report.version, "concepts": list(report.concepts), "report": hashlib.sha256(raw).hexdigest()}
     before = report.base.get("lineage", ())
     assert isinstance(before, list | tuple)

@@ -95,9 +95,16 @@ def _base() -> dict[str, Any]:
         "description": "the 40 hexadecimal digits of a commit; a branch or tag can move",
     }
     extends = _text("An earlier release of this model to add concepts to; a relative path starts at the policy file", 1000)
+    merges = {
+        "title": "Releases of this model, made apart, to make one of",
+        "type": "array",
+        "minItems": 2,
+        "uniqueItems": True,
+        "items": _text("one of the releases; a relative path starts at the policy file", 1000),
+    }
     hub = {"properties": {"model": {"type": "string", "pattern": f"^{HUB_ID}$"}}, "required": ["model"]}
     return {
-        **_object({"model": model, "revision": revision, "extends": extends}, required=("model",)),
+        **_object({"model": model, "revision": revision, "extends": extends, "merges": merges}, required=("model",)),
         "if": hub,
         "then": {"required": ["revision"]},
         "else": {"properties": {"revision": False}},

@@ -98,7 +98,8 @@ def _policy(data: dict[str, Any], source: Path | None, digest: str, text: str) -
 
 def _base(data: Mapping[str, Any], source: Path | None) -> Base:
     extends = data.get("extends")
-    return Base(data["model"], data.get("revision"), None if extends is None else _absolute(extends, source))
+    merges = tuple(_absolute(one, source) for one in data.get("merges", ()))
+    return Base(data["model"], data.get("revision"), None if extends is None else _absolute(extends, source), merges)
 
 
 def _absolute(path: str, source: Path | None) -> str:

@@ -44,12 +44,13 @@ class Base:
     """The model to start from, as the policy writes it: "builtin:flux-mini", a path beginning with ".", "/" or "~", or a hub id.
 
     ``revision`` (40 hex digits) goes with a hub id, and only with one. ``safeflux.plan`` finds the directory. ``extends``: absolute
-    path of an earlier release from this model, whose mask this one starts from.
+    path of an earlier release from this model, which stays erased; ``merges``: absolute paths of releases to make one of. Never both.
     """
 
     model: str
     revision: str | None = None
     extends: str | None = None
+    merges: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -63,6 +63,10 @@ def _say(placed: Placed, text: str) -> Problem:
 
 
 def _base(root: Node) -> Iterator[Problem]:
+    merges = at(root, "base", "merges")
+    yield from _twice(texts(merges, "base.merges"), "a release")
+    if merges is not None and at(root, "base", "extends") is not None:
+        yield _say(("base.merges", merges), "came beside base.extends; a release grows from one or is made of several, not both")
     model, revision = at(root, "base", "model"), at(root, "base", "revision")
     if model is None or not isinstance(model.value, str):
         return

@@ -130,7 +130,9 @@ class Shape:
 
     def sequence(self, node: Node, items: list[Node], schema: Schema, path: str) -> object:
         if len(items) < schema.get("minItems", 0):
-            said = f"came an empty list; allowed: at least one, each {allowed(schema['items'])}"
+            short = f"a list of {len(items)}" if items else "an empty list"
+            least = {1: "one"}.get(schema["minItems"], schema["minItems"])
+            said = f"came {short}; allowed: at least {least}, each {allowed(schema['items'])}"
             self.problems.append(Problem(node.line, node.column, path, said))
             return BAD
         return [self.value(item, schema["items"], f"{path}[{i}]") for i, item in enumerate(items)]

@@ -31,8 +31,8 @@ class Adversary:
 
     def against(self, texts: Sequence[str], cond: TextCond) -> TextCond:
         """The perturbation of each row of ``cond``, ready to have a gradient: what was found before, else a random point of the ball."""
-        rows = [self._row(i, text, cond[[i]]) for i, text in enumerate(texts)]
-        return TextCond(*(torch.cat([getattr(row, part) for row in rows]).requires_grad_() for part in ("sequence", "pooled")))
+        delta = TextCond.cat([self._row(i, text, cond[[i]]) for i, text in enumerate(texts)])
+        return TextCond(delta.sequence.requires_grad_(), delta.pooled.requires_grad_())
 
     def learn(self, texts: Sequence[str], cond: TextCond, delta: TextCond, gradient: TextCond) -> None:
         """Move each perturbation up the ``gradient`` of the erase loss."""

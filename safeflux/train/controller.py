@@ -20,8 +20,8 @@ class Constraint:
     """``name``'s measured value has to be at most ``limit``, or at least with ``floor``.
 
     ``scale``: a violation of this size moves the weight by the whole gain. ``relax``: the part of the gain by which the weight falls
-    while the limit is kept. ``start``: the weight to begin with; ``most``: the largest. ``aim``: what is only aimed at has a weight like
-    the others, but nothing is broken where it is missed.
+    when the value is as good as a rate can be: 0, or 1 with ``floor``. ``start``: the weight to begin with; ``most``: the largest.
+    ``aim``: what is only aimed at has a weight like the others, but nothing is broken where it is missed.
     """
 
     name: str
@@ -36,6 +36,17 @@ class Constraint:
     def excess(self, value: float) -> float:
         """By how much ``value`` breaks the limit; negative where there is room."""
         return self.limit - value if self.floor else value - self.limit
+
+    def push(self, value: float) -> float:
+        """How far to move the weight, in units of the gain: up to 1 where ``value`` breaks the limit, down to ``-relax`` where it does not.
+
+        A violation counts by ``scale``, but room by all the room that there is: a limit of 2% is never kept by more than 2 points.
+        """
+        excess = self.excess(value)
+        if excess >= 0:
+            return min(1.0, excess / self.scale)
+        room = (1 - self.limit) if self.floor else self.limit
+        return -self.relax * min(1.0, -excess / room) if room > 0 else 0.0
 
 
 @dataclass(frozen=True)
@@ -65,8 +76,8 @@ class Controller:
             constraint = self.constraints[name]
             if name in self._fixed:
                 continue
-            move = self._gain * max(-constraint.relax, min(1.0, constraint.excess(value) / constraint.scale))
-            self.weights[name] = min(constraint.most, max(_SMALLEST, self.weights[name] * math.exp(move)))
+            moved = self.weights[name] * math.exp(self._gain * constraint.push(value))
+            self.weights[name] = min(constraint.most, max(_SMALLEST, moved))
 
     def broken(self, measured: Mapping[str, float]) -> dict[str, float]:
         """The limits that ``measured`` breaks, by how much in units of their scales."""

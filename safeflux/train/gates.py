@@ -62,12 +62,13 @@ class Gates:
         return ((self.logits.detach() > 0) & ~self.shut).to(self.logits.dtype)
 
     def by_site(self, flat: Tensor) -> dict[str, Tensor]:
-        """A vector over all units, cut up by site."""
-        return dict(zip(self.units, torch.split(flat, list(self.units.values())), strict=True))
+        """Numbers over all units [..., units], cut up by site."""
+        return dict(zip(self.units, torch.split(flat, list(self.units.values()), dim=-1), strict=True))
 
-    def flat(self, by_site: Mapping[str, Tensor]) -> Tensor:
-        """The contrary of ``by_site``."""
-        return torch.cat([by_site[name].to(self.logits.device) for name in self.units])
+    def closing(self, by_site: Mapping[str, Tensor]) -> Tensor:
+        """Bool [units], True for the units of which ``by_site`` (bool [units of a site]) says so; other sites have none."""
+        none = {name: torch.zeros(units, dtype=torch.bool) for name, units in self.units.items()}
+        return torch.cat([gone.to(self.logits.device) for gone in (none | dict(by_site)).values()])
 
     def expected_closed(self) -> Tensor:
         """Mean probability that a gate is exactly 0: what the L0 term prices, in [0, 1]."""

@@ -94,13 +94,15 @@ class Goals:
 
         return holds
 
-    def outcome(self, state: State, gates: Tensor) -> dict[str, object]:
-        """How it ended: the rates of the final ``gates``, and in words each limit that they do not keep."""
+    def outcome(self, state: State, gates: Tensor, product: Tensor | None = None) -> dict[str, object]:
+        """How it ended: the rates of the final ``gates``, in words each limit that they do not keep, and the rates of the ``product``
+        of merged masks that the training began with."""
         measured = self._sure(state, gates)
         unmet = [str(one) for one in state.controller.unmet(measured)]
         for one in unmet:
             log.warning("the limits cannot be met on held-out prompts: %s", one)
-        return {"rates": measured, "unmet": unmet, "journal": state.journal}
+        begun = {} if product is None else {"product": self._sure(state, product)}
+        return {"rates": measured, "unmet": unmet, "journal": state.journal, **begun}
 
     def _sure(self, state: State, gates: Tensor) -> dict[str, float]:
         """Measured for sure; the same gates, the dear measurement, only once."""

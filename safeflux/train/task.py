@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-import torch
 from torch import Tensor
 
 from safeflux.policy import Concept, Limit, Limits
@@ -30,7 +29,7 @@ class TrainingTask:
     ``distance`` by concept name: mean squared difference of the base model's final latents between prompts and their anchors.
     ``held_out`` (by concept name) and ``held_retain``: prompts that nothing is trained on. ``limits``: what the release has to
     keep to. ``shows``: tells which pictures show what their prompts expect; None where nobody can tell. ``shut``: units that an
-    earlier release erased, by site: True stays closed.
+    earlier release erased, by site: True stays closed. ``begun``: those that the releases to be merged erased: True begins closed.
     """
 
     concepts: tuple[Concept, ...]
@@ -45,8 +44,8 @@ class TrainingTask:
     limits: Limits = _STRICT
     shows: Shows | None = None
     shut: Mapping[str, Tensor] = field(default_factory=dict)
+    begun: Mapping[str, Tensor] = field(default_factory=dict)
 
     def embed(self, texts: Sequence[str]) -> TextCond:
         """Cached embeddings of ``texts``, in order: sequence [B, T, D], pooled [B, P]."""
-        rows = [self.cond[text] for text in texts]
-        return TextCond(torch.cat([r.sequence for r in rows]), torch.cat([r.pooled for r in rows]))
+        return TextCond.cat([self.cond[text] for text in texts])

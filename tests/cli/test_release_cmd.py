@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))  # the fakes serve two dir
 import release_fakes as fakes
 
 from safeflux_cli.main import run
-from safeflux_cli.release import cores
+from safeflux_cli.making import cores
 from safeflux_signing import keys
 
 

@@ -100,6 +100,24 @@ def test_no_more_units_are_closed_than_the_limits_need(model: Flux1, monkeypatch
     assert closed(found) == 7
 
 
+def test_with_nothing_to_erase_the_mask_is_all_ones(model: Flux1) -> None:
+    found = mask(model, replace(small_task(model), concepts=(), pairs={}, held_out={}))
+    assert closed(found) == 0
+    assert {name for name, site in model.sites().items() if site.kind != "head"} == set(found.keep)
+
+
+def test_what_merged_releases_closed_begins_closed_and_may_come_back(model: Flux1, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Their product is measured, too, to stand beside what training together comes to."""
+    seen_until(monkeypatch, 7)
+    begun = {"transformer_blocks.0.ff": torch.arange(model.sites()["transformer_blocks.0.ff"].units) < 12}
+    found = mask(model, replace(small_task(model), begun=begun), **SHORT, sites=("ff", "ff_context"), scratch=tmp_path)
+    told = journal(tmp_path)
+    assert told["journal"][0]["rates"]["units closed"] > 0
+    assert told["product"]["sword"] == 0
+    assert told["product"]["units closed"] == pytest.approx(12 / sum(len(keep) for keep in found.keep.values()))
+    assert closed(found) == 7
+
+
 @pytest.mark.parametrize("look", [1, 2])
 def test_an_interrupted_training_ends_with_the_same_mask(model: Flux1, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, look: int) -> None:
     seen_until(monkeypatch, 7)

@@ -49,6 +49,18 @@ def test_a_floor_is_the_mirror_of_a_ceiling() -> None:
     assert str(controller.unmet({"kept": 0.5})[0]) == "kept: wanted at least 0.9, reached 0.5"
 
 
+def test_room_counts_by_all_the_room_there_is() -> None:
+    """A weight falls as fast under a limit of 2% as under one of 50%, and not at all on the limit."""
+    limits = [Constraint("strict", 0.02), Constraint("loose", 0.5), Constraint("floor", 0.98, floor=True)]
+    best, edge = {"strict": 0.0, "loose": 0.0, "floor": 1.0}, {"strict": 0.02, "loose": 0.5, "floor": 0.98}
+    controller = Controller(limits)
+    controller.update(edge)
+    assert set(controller.weights.values()) == {1.0}
+    controller.update(best)
+    assert len({round(weight, 9) for weight in controller.weights.values()}) == 1
+    assert controller.weights["strict"] < 1
+
+
 def test_weights_stay_within_bounds_and_fixed_ones_where_they_are() -> None:
     controller = Controller([Constraint("a", 0.0), Constraint("b", 0.0, start=2.0)], fixed=("b",))
     for _ in range(100):

@@ -67,7 +67,8 @@ def test_hard_gates_are_the_signs_of_the_logits_and_cut_up_by_site() -> None:
     keep = {name: gate.bool() for name, gate in gates.by_site(gates.hard()).items()}
     assert (~keep["a"]).nonzero().flatten().tolist() == list(range(3990, 4000))
     assert (~keep["b"]).nonzero().flatten().tolist() == list(range(10))
-    assert torch.equal(gates.flat(keep), gates.hard().bool())
+    assert torch.equal(gates.closing({name: ~kept for name, kept in keep.items()}), ~gates.hard().bool())
+    assert torch.equal(gates.closing({"b": ~keep["b"]}).nonzero().flatten(), torch.arange(4000, 4010))
 
 
 def test_a_gate_that_is_shut_stays_shut() -> None:

@@ -32,3 +32,21 @@ def test_rollout_is_the_sampler_and_recomputation_changes_nothing(tiny: Path) ->
             values.append(model.sample(noise, cond, steps=3).square().mean().item())
     slope, wanted = (values[0] - values[1]) / 0.1, float(direction @ grads[0])
     assert abs(slope - wanted) < 0.05 * abs(wanted) + 1e-6
+
+
+def test_gates_of_its_own_for_each_picture_are_those_gates_for_that_picture(tiny: Path) -> None:
+    """One batch under gates [B, units] of every kind of site: latents and gradients are those of each picture alone."""
+    model = Flux1.load(tiny)
+    noise, cond = model.noise([1, 2]), model.encode(["a sword", "a cat"])
+    random = torch.Generator().manual_seed(0)
+    gates = {name: torch.rand(2, site.units, generator=random).requires_grad_() for name, site in model.sites().items()}
+    with gated(model.transformer, model.sites(), gates):
+        both = rollout(model, noise, cond, steps=2, recompute=False)
+    (together,) = torch.autograd.grad(both.square().mean((1, 2)).sum(), [gates["transformer_blocks.0.ff"]])
+    for row in range(2):
+        alone = {name: gate[row].detach().requires_grad_() for name, gate in gates.items()}
+        with gated(model.transformer, model.sites(), alone):
+            latents = rollout(model, noise[[row]], cond[[row]], steps=2, recompute=True)
+            (slope,) = torch.autograd.grad(latents.square().mean(), [alone["transformer_blocks.0.ff"]])
+        assert torch.allclose(latents[0], both[row], atol=1e-5)
+        assert torch.allclose(slope, together[row], rtol=1e-3, atol=1e-8)
