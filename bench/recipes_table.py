@@ -1,4 +1,4 @@
-"""What ``recipes.py`` shows of its runs: a table of means over seeds with intervals, and a plot."""
+"""What ``recipes.py`` shows of its runs: a table of means over seeds with intervals, a comparison of times, and a plot."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from safeflux.statistics import mean_interval
 
 @dataclass(frozen=True)
 class Run:
-    """One method on one set of concepts with one seed; ``found`` is its ``run.json``."""
+    """One method on one set of concepts with one seed; ``found`` is its line of ``runs.jsonl``."""
 
     method: str
     concepts: int
@@ -71,6 +71,24 @@ def _cell(values: Sequence[float]) -> str:
         return f"{known[0]:.3g}"
     mean, low, high = mean_interval(known)
     return f"{mean:.3g} ({low:.3g} to {high:.3g})"
+
+
+def catching_up(runs: Sequence[Run]) -> str:
+    """For each set of concepts and seed that both ran: when the mask's concepts were seen as seldom as ``mce-2025`` leaves them.
+
+    The mask is looked at every few updates, on held-out pictures; ``mce-2025`` when it is done, in the audit.
+    """
+    found = []
+    rival = {(run.concepts, run.seed): run for run in runs if run.method == "mce-2025"}
+    for run in (run for run in runs if run.method == "mask" and (run.concepts, run.seed) in rival):
+        other = rival[run.concepts, run.seed]
+        rate, whole = other.rate("none", "detection"), other.found["seconds"]
+        when = next((seconds for seconds, seen in run.found["looks"] if seen <= rate), None)
+        reached = "never" if when is None else f"after {when:.0f} s, {when / whole:.2f} of its time"
+        found.append(
+            f"{run.concepts} concepts, seed {run.seed}: mce-2025 leaves {100 * rate:.0f}% after {whole:.0f} s; the mask {reached}."
+        )
+    return "\n".join(found)
 
 
 def plot(runs: Sequence[Run]) -> str:
