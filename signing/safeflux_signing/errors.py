@@ -104,8 +104,8 @@ ERRORS: dict[Kind, type[SigningError]] = {
 
 
 def printable(text: str) -> str:
-    """``text`` with everything that could steer a terminal or hide from the eye written as an escape."""
-    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+    """``text`` on one line, with everything that could steer a terminal, begin a line or hide from the eye written as an escape."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def found(code: str, file: str, what: str, *, expected: object = None, actual: object = None) -> Finding:

@@ -107,7 +107,7 @@ def _missing(text: str, predicate_type: str, verified: Verified) -> list[Finding
 
 
 def _age(requirement: MaxAge, verified: Verified, now: datetime) -> Iterator[Finding]:
-    said = verified.release and verified.release.created
+    said = verified.release.created if verified.release else None
     if said is None:
         yield found("release-undated", names.SIGNATURE, f"{requirement.text}: the signature does not say when it was made")
     elif said > now + CLOCKS:
