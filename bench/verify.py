@@ -117,7 +117,7 @@ def side_by_side(contenders: dict[str, Callable[[], object]], runs: int) -> dict
 
 
 def table(found: dict[str, list[Timing]], gigabytes: float | None) -> str:
-    """Medians over runs; the last column says how many times as long as the first contender. Rates only where there are bytes to speak of."""
+    """Medians over runs, beside the first contender's. ``gigabytes`` None leaves the rates out."""
     first = median(timing.wall for timing in next(iter(found.values())))
     lines = ["| what | s | s of processor | GB/s | times as long |", "|---|---|---|---|---|"]
     for name, timings in found.items():

@@ -96,7 +96,7 @@ def _weights_from(root: int, weights: Mapping[str, Entry]) -> Iterator[None]:
     import safetensors.torch
     import transformers.modeling_utils
 
-    places = (safetensors, safetensors.torch, transformers.modeling_utils)
+    places: tuple[Any, ...] = (safetensors, safetensors.torch, transformers.modeling_utils)
     real = safetensors.safe_open
     refused: list[SigningError] = []
 

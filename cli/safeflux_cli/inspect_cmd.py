@@ -53,7 +53,8 @@ def _lines(said: Said) -> Iterator[str]:
         note = "" if name in listed and name in said.sizes else "  (not there)" if name in listed else "  (not in the manifest)"
         yield f"  {said.sizes.get(name, 0):>15,}  {_short(name)}{note}"
     for claim in said.claims:
-        yield f"claim     {_short(claim.predicate_type)} ({'required' if claim.required else 'added later'}; key hint {_short(claim.hint)[:16]})"
+        how = "required" if claim.required else "added later"
+        yield f"claim     {_short(claim.predicate_type)} ({how}; key hint {_short(claim.hint)[:16]})"
     for report in _reports(said):
         concepts = ", ".join(map(str, report["concepts"])) or "no concepts"
         yield f"report    {report['name']} {report['version']}: says {report['verdict']}; erased: {concepts}"
