@@ -73,7 +73,8 @@ def verify(
     try:
         requirements = _requirements(required)
         trusted = [keys.load_public(path) for path in key_files]
-        signer = vsa_key and load_private(vsa_key, read_passphrase(passphrase_file, passphrase_env, passphrase_fd))
+        passphrase = read_passphrase(passphrase_file, passphrase_env, passphrase_fd)
+        signer = load_private(vsa_key, passphrase) if vsa_key else None
         with _progress(as_json or quiet) as progress:
             verified = check(directory, trusted, progress=progress)
         now = _now()
