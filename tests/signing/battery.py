@@ -20,7 +20,7 @@ from safeflux_signing.verify import verify
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "tampering.md"
 MEASURED = "model_signing 1.1.1"
-UNSIGNED, LINKS, IGNORED = ("--ignore_unsigned_files",), ("--allow_symlinks",), ("--ignore_paths", "{}/a-b")
+UNSIGNED, LINKS, IGNORED = ("--ignore_unsigned_files",), ("--allow_symlinks",), ("--ignore-paths", "{}/a-b")
 
 BATTERY = {
     "Files": [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import os
 import shutil
@@ -147,17 +148,14 @@ def twice(statement: dict[str, Any]) -> None:
 
 
 def outdated(release: Path, key: PrivateKey) -> None:
-    """The manifest of model_signing before 1.0: another predicate, and another encoding of what is signed."""
-    entries = sorted(_entries(release), key=lambda entry: entry.name.split("/"))
-    subjects = [{"name": entry.name, "digest": {"sha256": entry.sha256}} for entry in entries]
-    root = manifest.subject_digests(entries)["sha256"]
-    raw = strictjson.dumps({
-        "_type": manifest.STATEMENT_TYPE, "subject": [{"name": "release", "digest": {"sha256": root}}],
-        "predicateType": manifest.OUTDATED_TYPE, "predicate": {"files": subjects},
-    })  # fmt: skip
-    kind = dsse.PAYLOAD_TYPE
-    old = f"DSSEV1 {len(kind)} {kind} {len(raw)} {raw.decode()}".encode()
-    signature = key.sign(old, ec.ECDSA(hashes.SHA256()))
+    """The manifest of model_signing before 1.0: the files are the subjects, and what is signed is encoded in another way."""
+    sums = {entry.name: entry.sha256 for entry in _entries(release)} | {CLAIMS: hashlib.sha256((release / CLAIMS).read_bytes()).hexdigest()}
+    subjects = [{"name": name, "digest": {"sha256": digest}} for name, digest in sums.items()]
+    raw = strictjson.dumps(
+        {"_type": manifest.STATEMENT_TYPE, "subject": subjects, "predicateType": manifest.OUTDATED_TYPE, "predicate": {"unused": "x"}}
+    )
+    encoded = f"DSSEV1 {len(dsse.PAYLOAD_TYPE)} {dsse.PAYLOAD_TYPE} {len(raw)} {raw!r}".encode()
+    signature = key.sign(encoded, ec.ECDSA(hashes.SHA256()))
     hint = dsse.loads((release / SIGNATURE).read_bytes(), SIGNATURE).hint
     (release / SIGNATURE).write_bytes(dsse.dumps(dsse.Bundle(raw, signature, hint)) + b"\n")
 
