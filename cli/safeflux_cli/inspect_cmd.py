@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -87,7 +87,7 @@ def _json(directory: Path, said: Said) -> dict[str, object]:
     }
 
 
-def _reports(said: Said) -> Iterator[dict[str, str | int | list[str]]]:
+def _reports(said: Said) -> Iterator[dict[str, Any]]:
     """The headline of each erasure report, whatever is missing from it."""
     from safeflux.types import ERASURE_REPORT
 
