@@ -11,21 +11,27 @@ from __future__ import annotations
 import argparse
 import base64
 import hashlib
-import importlib.util
 import json
 import random
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from safeflux_signing import claims, dsse, manifest
-from safeflux_signing.errors import SigningError
-from safeflux_signing.names import complaint
+try:
+    import atheris
+except ImportError:
+    atheris = None
+
+with atheris.instrument_imports(include=["safeflux_signing"]) if atheris else nullcontext():
+    from safeflux_signing import claims, dsse, manifest
+    from safeflux_signing.errors import SigningError
+    from safeflux_signing.names import complaint
 
 HERE = Path(__file__).parent
 KEY = ec.derive_private_key(7, ec.SECP256R1())
@@ -138,13 +144,10 @@ def mutate(name: str, seconds: float, seed: int) -> None:
 
 
 def guided(name: str, seconds: float, seed: int) -> None:
-    import atheris
-
     target, seeds = TARGETS[name]
     with tempfile.TemporaryDirectory() as corpus:
         for number, data in enumerate(seeds):
             Path(corpus, str(number)).write_bytes(data)
-        atheris.instrument_all()
         atheris.Setup([sys.argv[0], f"-max_total_time={seconds:.0f}", f"-seed={seed}", corpus], lambda data: one(target, data) and None)
         atheris.Fuzz()
 
@@ -155,8 +158,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--seed", type=int, default=time.time_ns() % 2**31, help="printed at the end; the same seed tries the same inputs")
     arguments = parser.parse_args()
-    run = guided if importlib.util.find_spec("atheris") else mutate
-    run(arguments.target, arguments.seconds, arguments.seed)
+    (guided if atheris else mutate)(arguments.target, arguments.seconds, arguments.seed)
 
 
 if __name__ == "__main__":
