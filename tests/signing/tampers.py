@@ -143,8 +143,8 @@ def two_types(statement: dict[str, Any]) -> bytes:
 
 def twice(statement: dict[str, Any]) -> None:
     """The first file listed twice, with a wrong digest first."""
-    first = statement["predicate"]["resources"][0]
-    statement["predicate"]["resources"].insert(0, {**first, "digest": "00" * 32})
+    entries = listed(statement)
+    listing(statement, [manifest.Entry(entries[0].name, "00" * 32), *entries])
 
 
 def outdated(release: Path, key: PrivateKey) -> None:
