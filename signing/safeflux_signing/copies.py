@@ -39,6 +39,7 @@ def sealed(root: int, entry: Entry) -> Iterator[str]:
     try:
         _fill(copy, root, entry.name)
         _check(entry, _digest(copy))
+        os.lseek(copy, 0, os.SEEK_SET)  # where opening the path only duplicates the descriptor
         yield _PATH.format(copy)
     finally:
         os.close(copy)
