@@ -17,7 +17,7 @@ SCHEMA = "safeflux-inspect/1"
 LONGEST = 200  # characters of any one text
 
 
-@click.command("inspect")
+@click.command("inspect", context_settings={"help_option_names": ["-h", "--help"]})  # also when not reached through ``safeflux``
 @click.argument("directory", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
 @click.pass_context

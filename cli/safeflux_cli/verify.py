@@ -27,7 +27,7 @@ POLICY = "urn:safeflux:verify-policy:v1"
 FILE = click.Path(path_type=Path)
 
 
-@click.command()
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})  # also when not reached through ``safeflux``
 @click.argument("directory", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--key", "key_files", multiple=True, type=FILE, help="Public key (PEM) you trust; may be repeated.")
 @click.option(
