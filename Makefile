@@ -1,4 +1,4 @@
-.PHONY: check lint test release-demo
+.PHONY: check lint test fuzz release-demo
 
 check: lint test
 
@@ -10,6 +10,9 @@ lint:
 
 test:
 	pytest
+
+fuzz:
+	for target in bundle manifest claims; do python fuzz/parsers.py $$target --seconds 60 || exit 1; done
 
 release-demo:
 	safeflux release policies/demo.yaml

@@ -1,15 +1,22 @@
-"""Load a release only after it has been verified."""
+"""Load a release: exactly the bytes that were verified, and nothing else."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+import os
+import shutil
+import tempfile
+import threading
+import weakref
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from safeflux.errors import TrustError
-from safeflux_signing import keys
+from safeflux_signing import copies, keys, tree
 from safeflux_signing.errors import SigningError
+from safeflux_signing.manifest import Entry
 from safeflux_signing.verify import verify
 
 if TYPE_CHECKING:
@@ -17,25 +24,102 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+WEIGHTS = ".safetensors"
+SMALL = (".json", ".txt", ".model", ".jinja")  # configurations and tokenizers; no code, no pickle, no picture is looked at
+MAX_SMALL = 64 << 20  # bytes
+
+_patching = threading.Lock()
+
 
 def load(directory: Path | str, *, trust: Path | str | Sequence[Path | str], **options: Any) -> FluxPipeline:
     """The pipeline in ``directory``, if it is what the owner of one of the public keys ``trust`` (PEM files) signed.
 
     ``options`` go to ``FluxPipeline.from_pretrained``. Only safetensors are read, no code from the directory is run, and
-    nothing is looked up on the network. Verification ends before loading begins: the directory must not be one that
-    somebody else can write to meanwhile.
+    nothing is looked up on the network. Whoever writes to the directory meanwhile or afterwards can make loading fail,
+    but cannot change what is loaded: diffusers never sees the directory. It is given a private one, with copies of
+    the small files, and when it opens a file of weights, that file is copied to sealed memory, hashed there, and opened
+    from there (see ``safeflux_signing.copies``). So every byte is hashed twice, once before the first weight is read, once as it is loaded.
 
-    Raises TrustError, before any weight is read, with everything that is wrong and what to do about it.
+    Memory: that of the pipeline and one such copy. A copy ends when the library lets go of the file: diffusers opens one
+    shard of a sharded model after the other, transformers all shards of one text encoder. Weights that are
+    neither converted nor moved to another device stay where they are, so there the copy is the model. Making all copies
+    beforehand would have been simpler, and would have doubled the memory that a model of which each weight is converted takes.
+    Layers offloaded to the disk (``device_map``) cannot be served this way, and fail.
+
+    Raises TrustError with everything that is wrong and what to do about it; before any weight is read, except when a file
+    is changed after it had been checked.
     """
     directory = Path(directory)
     paths = [trust] if isinstance(trust, Path | str) else list(trust)
     try:
-        verified = verify(directory, [keys.load_public(Path(path)) for path in paths])
+        with tree.opened(directory) as root:
+            verified = verify(directory, [keys.load_public(Path(path)) for path in paths])
+            log.info("%s is what %s signed", directory, verified.key_id)
+            return _pipeline(root, verified.entries, options)
     except SigningError as error:
         said = "\n".join(f"  {finding}\n      {finding.remedy}" for finding in error.findings)
         raise TrustError(f"{directory} is not to be trusted and was not loaded:\n{said}") from error
-    log.info("%s is what %s signed", directory, verified.key_id)
+
+
+def _pipeline(root: int, entries: Sequence[Entry], options: Mapping[str, Any]) -> FluxPipeline:
     from diffusers import FluxPipeline
 
-    pipeline: FluxPipeline = FluxPipeline.from_pretrained(directory, use_safetensors=True, local_files_only=True, **options)
+    private = Path(tempfile.mkdtemp(prefix="safeflux-"))
+    try:
+        weights = {}
+        for entry in entries:
+            path = private / entry.name
+            if path.suffix in (WEIGHTS, *SMALL):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                # Of weights only the name: whatever opens the file past us finds nothing.
+                path.write_bytes(b"" if path.suffix == WEIGHTS else copies.content(root, entry, MAX_SMALL))
+                weights[str(path)] = entry
+        with _weights_from(root, weights):
+            pipeline: FluxPipeline = FluxPipeline.from_pretrained(str(private), use_safetensors=True, local_files_only=True, **options)
+    except BaseException:
+        shutil.rmtree(private)
+        raise
+    # Tokenizers may look at their files again when they are saved.
+    weakref.finalize(pipeline, shutil.rmtree, private, ignore_errors=True)
     return pipeline
+
+
+@contextmanager
+def _weights_from(root: int, weights: Mapping[str, Entry]) -> Iterator[None]:
+    """Within the context, ``safe_open`` of a path in ``weights`` opens a sealed copy of the entry's file below ``root``.
+
+    Neither library takes anything but paths, so the one function is replaced through which both open safetensors. For all other
+    paths it does what it did, so other threads may load other models meanwhile. A name of it that is not
+    known here opens an empty file, which is an error.
+    """
+    import safetensors
+    import safetensors.torch
+    import transformers.modeling_utils
+
+    places: tuple[Any, ...] = (safetensors, safetensors.torch, transformers.modeling_utils)
+    real = safetensors.safe_open
+    refused: list[SigningError] = []
+
+    def safe_open(filename: str | os.PathLike[str], *arguments: Any, **named: Any) -> Any:
+        if (entry := weights.get(os.fspath(filename))) is None:
+            return real(filename, *arguments, **named)
+        try:
+            with copies.sealed(root, entry) as path:
+                return real(path, *arguments, **named)
+        except SigningError as error:
+            refused.append(error)
+            raise
+
+    with _patching:
+        try:
+            for place in places:
+                place.safe_open = safe_open
+            yield
+        except Exception:
+            if not refused:
+                raise
+        finally:
+            for place in places:
+                place.safe_open = real
+    if refused:  # diffusers turns every error into one that speaks of a missing file
+        raise refused[0]

@@ -17,9 +17,8 @@ from safeflux import registry
 from safeflux.options import options
 from safeflux.plan import Plan
 from safeflux.policy import Policy
-from safeflux.types import Finding, Report
+from safeflux.types import ERASURE_REPORT, Finding, Report
 
-ERASURE_REPORT = "urn:safeflux:erasure-report:v1"
 RELEASE = "urn:safeflux:release:v1"
 LIBRARIES = ("torch", "diffusers", "transformers", "numpy")
 

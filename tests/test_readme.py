@@ -69,10 +69,11 @@ def test_every_command_is_in_the_readme() -> None:
 
 
 def test_commands_shown_are_commands_there_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "runs" / "demo" / "release").mkdir(parents=True)
+    for shown in ("runs/demo/release", "model"):
+        (tmp_path / shown).mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
-    shown = [line.split("&&")[-1].strip() for block in blocks("console") for line in block.splitlines()]
-    ours = [shlex.split(line)[1:] for line in shown if line.startswith("safeflux ")]
+    lines = [line.split("&&")[-1].strip() for block in blocks("console") for line in block.splitlines()]
+    ours = [shlex.split(line)[1:] for line in lines if line.startswith("safeflux ")]
     assert len(ours) >= 6
     for words in ours:
         with click.Context(safeflux) as ctx:

@@ -12,7 +12,6 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
-from importlib import metadata
 
 import click
 
@@ -24,6 +23,7 @@ COMMANDS = {  # name: where it is, what the list of commands says
     "plan": ("safeflux_cli.plan:plan", "Say what a release would do and cost."),
     "policy": ("safeflux_cli.policy:policy", "Check policy files, start new ones."),
     "verify": ("safeflux_cli.verify:verify", "Check a release: signature, files, claims and trust."),
+    "inspect": ("safeflux_cli.inspect_cmd:inspect", "Show what a release says of itself; checks nothing."),
     "keys": ("safeflux_cli.keys:keys", "Make and show signing keys."),
 }
 _LEVELS = {-1: logging.ERROR, 0: logging.WARNING, 1: logging.INFO}
@@ -52,6 +52,8 @@ class LazyGroup(click.Group):
 def _version(ctx: click.Context, param: click.Parameter, wanted: bool) -> None:
     if not wanted or ctx.resilient_parsing:
         return
+    from importlib import metadata  # a third of the time in which the program starts
+
     try:
         click.echo(f"safeflux {metadata.version('safeflux')}")
     except metadata.PackageNotFoundError:

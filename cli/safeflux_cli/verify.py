@@ -1,54 +1,182 @@
-"""``safeflux verify``: is this directory what its publisher signed? Offline, and without torch."""
+"""``safeflux verify``: is this directory what its publisher signed, and what its user requires? Offline, and without torch."""
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from safeflux_cli import verify_output as say
+from safeflux_cli.keys import load_private, passphrase_options, read_passphrase
 from safeflux_cli.progress import Progress
 
 if TYPE_CHECKING:
-    from safeflux_signing.errors import Finding, SigningError
+    from safeflux_signing.errors import Finding
+    from safeflux_signing.keys import PrivateKey
+    from safeflux_signing.requirements import Lines, Requirement
     from safeflux_signing.verify import Verified
 
-SCHEMA = "safeflux-verify/1"
+VERIFIER = "urn:safeflux:verify"
+POLICY = "urn:safeflux:verify-policy:v1"
+FILE = click.Path(path_type=Path)
 
 
-@click.command()
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})  # also when not reached through ``safeflux``
 @click.argument("directory", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.option("--key", "key_files", multiple=True, type=click.Path(path_type=Path), help="Public key (PEM) you trust; may be repeated.")
+@click.option("--key", "key_files", multiple=True, type=FILE, help="Public key (PEM) you trust; may be repeated.")
+@click.option(
+    "--require",
+    "required",
+    multiple=True,
+    metavar="WHAT",
+    help="Require more: a claim (provenance, test-result, erasure-report or a predicate type), max-age=90d, or a limit on a metric of the "
+    "signed report (detection<=0.05, retained>=0.9), kept by the bound of each of its lines. May be repeated.",
+)
+@click.option("--emit-vsa", type=FILE, metavar="F", help="If all is well, write a SLSA verification summary to the new file F.")
+@click.option("--vsa-key", type=FILE, metavar="F", help="Private key to sign the summary with; without one it is not signed.")
+@passphrase_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing if all is well.")
 @click.pass_context
-def verify(ctx: click.Context, directory: Path, key_files: tuple[Path, ...], as_json: bool, quiet: bool) -> None:
+def verify(
+    ctx: click.Context,
+    directory: Path,
+    key_files: tuple[Path, ...],
+    required: tuple[str, ...],
+    emit_vsa: Path | None,
+    vsa_key: Path | None,
+    passphrase_file: Path | None,
+    passphrase_env: str | None,
+    passphrase_fd: int | None,
+    as_json: bool,
+    quiet: bool,
+) -> None:
     """Check signature, files and claims of the release DIRECTORY against keys you trust.
 
     Exit code: 0 verified; 10 files changed, added or removed; 11 signature missing or wrong; 12 no key given, or signed by
-    another; 14 a required claim is missing or about other files; 16 malformed or unsafe release; 2 wrong usage; 1 anything else.
+    another; 13 too old; 14 a claim is missing or about other files; 15 the signed report does not keep a limit that was
+    required; 16 malformed or unsafe release; 2 wrong usage; 1 anything else.
     """
     from safeflux_signing import keys
-    from safeflux_signing.errors import SigningError
+    from safeflux_signing.errors import SigningError, gravest
     from safeflux_signing.verify import verify as check
 
+    _check_usage(directory, emit_vsa, vsa_key)
+    met: dict[str, bool | None] = dict.fromkeys(required)
+    verified: Verified | None = None
     try:
+        requirements = _requirements(required)
+        trusted = [keys.load_public(path) for path in key_files]
+        passphrase = read_passphrase(passphrase_file, passphrase_env, passphrase_fd)
+        signer = load_private(vsa_key, passphrase) if vsa_key else None
         with _progress(as_json or quiet) as progress:
-            verified = check(directory, [keys.load_public(path) for path in key_files], progress=progress)
+            verified = check(directory, trusted, progress=progress)
+        now = _now()
+        if short := _held_against(verified, requirements, now, met):
+            raise gravest(short)
+        if emit_vsa:
+            _write_summary(emit_vsa, directory, verified, [keys.key_id(key) for key in trusted], required, now, signer)
     except SigningError as error:
         if as_json:
-            click.echo(json.dumps(_refused_json(directory, error), indent=2))
+            click.echo(json.dumps(say.refused_json(directory, error, met), indent=2))
         else:
-            _explain(directory, error)
+            say.explain(directory, error, verified)
         ctx.exit(error.exit_code)
     if as_json:
-        click.echo(json.dumps(_verified_json(directory, verified), indent=2))
+        click.echo(json.dumps(say.verified_json(directory, verified, met), indent=2))
     elif not quiet:
-        _praise(directory, verified)
+        say.praise(directory, verified, required)
+
+
+def _check_usage(directory: Path, emit_vsa: Path | None, vsa_key: Path | None) -> None:
+    if vsa_key and not emit_vsa:
+        raise click.UsageError("--vsa-key signs what --emit-vsa writes; give both.")
+    if emit_vsa and emit_vsa.exists():
+        raise click.UsageError(f"{emit_vsa} exists already; a summary never replaces another one.")
+    if emit_vsa and emit_vsa.resolve().is_relative_to(directory.resolve()):
+        raise click.UsageError(f"{emit_vsa} lies in the release, which would make it a file that nobody signed.")
+
+
+def _requirements(texts: Sequence[str]) -> list[Requirement]:
+    if not texts:
+        return []
+    from safeflux_signing import claims, requirements
+
+    short = {"provenance": claims.PROVENANCE, "test-result": claims.TEST_RESULT, "erasure-report": _report_lines().predicate_type}
+    return [requirements.parse(text, short) for text in texts]
+
+
+def _report_lines() -> Lines:
+    """Where an erasure report keeps what was measured, for a package that knows nothing of such reports."""
+    from safeflux.types import ERASURE_REPORT
+    from safeflux_signing.requirements import Lines
+
+    return Lines(
+        ERASURE_REPORT,
+        lines="findings",
+        metric="metric",
+        value="value",
+        bound="bound",
+        about=("concept", "attack", "metric"),
+        counted={"model": "erased"},
+        void={"status": "unchecked"},
+    )
+
+
+def _held_against(verified: Verified, requirements: Sequence[Requirement], now: datetime, met: dict[str, bool | None]) -> list[Finding]:
+    """Everything in which the release falls short; ``met`` is filled in."""
+    if not requirements:
+        return []
+    from safeflux_signing.requirements import check
+
+    short = {one.text: check(one, verified, _report_lines(), now) for one in requirements}
+    met.update({text: not findings for text, findings in short.items()})
+    return [finding for findings in short.values() for finding in findings]
+
+
+def _write_summary(
+    file: Path,
+    directory: Path,
+    verified: Verified,
+    trusted: Sequence[str],
+    required: Sequence[str],
+    now: datetime,
+    signer: PrivateKey | None,
+) -> None:
+    from urllib.parse import quote
+
+    from safeflux.plan import version
+    from safeflux_signing import vsa
+
+    release = verified.release
+    payload = vsa.statement(
+        verified,
+        subject=directory.resolve().name or "model",
+        resource=f"urn:safeflux:release:{quote(release.release_id, safe='')}"
+        if release
+        else f"urn:dirhash1:{verified.digests['dirHash1']}",
+        verifier=VERIFIER,
+        versions={"safeflux": version()},
+        policy=POLICY,
+        trusted=trusted,
+        required=required,
+        now=now,
+    )
+    try:
+        with file.open("xb") as stream:
+            stream.write(vsa.signed(payload, signer) if signer else payload + b"\n")
+    except OSError as error:
+        raise click.UsageError(f"Cannot write {file}: {error.strerror}") from error
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
 
 
 @contextmanager
@@ -59,69 +187,3 @@ def _progress(silent: bool) -> Iterator[Callable[[int, int], None] | None]:
         return
     with Progress(sys.stderr) as bar:
         yield lambda done, total: bar("hashing (MB)", done // 10**6, max(total // 10**6, 1))
-
-
-def _praise(directory: Path, verified: Verified) -> None:
-    from safeflux_signing.errors import printable
-
-    click.echo(f"verified: {printable(str(directory))}")
-    if release := verified.release:
-        click.echo(f"  release   {release.release_id}, sequence {release.sequence}, signed {release.created:%Y-%m-%d %H:%M:%S} UTC")
-    click.echo(f"  files     {len(verified.entries)}, none changed, added or removed")
-    for claim in verified.claims:
-        click.echo(f"  claim     {printable(claim.predicate_type)}{'' if claim.required else ' (added later)'}")
-    click.echo(f"  key       {verified.key_id}")
-
-
-def _explain(directory: Path, error: SigningError) -> None:
-    from safeflux_signing.errors import printable
-
-    click.echo(f"NOT verified: {printable(str(directory))}", err=True)
-    for finding in error.findings:
-        click.echo(f"  {finding}", err=True)
-        for label, value in (("expected", finding.expected), ("actual", finding.actual), ("to do", finding.remedy)):
-            if value is not None:
-                click.echo(f"      {label:9} {printable(value)}", err=True)
-
-
-def _verified_json(directory: Path, verified: Verified) -> dict[str, object]:
-    release = verified.release
-    return {
-        "schema": SCHEMA,
-        "directory": str(directory),
-        "verified": True,
-        "exit_code": 0,
-        "key": verified.key_id,
-        "release": release and {"id": release.release_id, "sequence": release.sequence, "created": f"{release.created:%Y-%m-%dT%H:%M:%SZ}"},
-        "digests": dict(verified.digests),
-        "files": [{"name": entry.name, "sha256": entry.sha256} for entry in verified.entries],
-        "claims": [
-            {
-                "predicate_type": claim.predicate_type,
-                "payload_sha256": claim.payload_sha256,
-                "required": claim.required,
-                "key": claim.key_id,
-            }
-            for claim in verified.claims
-        ],
-        "findings": [],
-    }
-
-
-def _refused_json(directory: Path, error: SigningError) -> dict[str, object]:
-    """The same keys as for a verified release, and none of what an unverified one says of itself."""
-    nothing: dict[str, object] = {"key": None, "release": None, "digests": {}, "files": [], "claims": []}
-    findings = [_finding_json(finding) for finding in error.findings]
-    common = {"schema": SCHEMA, "directory": str(directory), "verified": False, "exit_code": error.exit_code}
-    return {**common, **nothing, "findings": findings}
-
-
-def _finding_json(finding: Finding) -> dict[str, object]:
-    return {
-        "file": finding.file,
-        "code": finding.code,
-        "message": finding.what,
-        "expected": finding.expected,
-        "actual": finding.actual,
-        "remedy": finding.remedy,
-    }

@@ -2,6 +2,11 @@
 
     sign.py      sign(directory, key, release_id=..., sequence=..., claims=[...]): the publisher's door
     verify.py    verify(directory, public_keys) -> Verified, or raises: the user's door
+    requirements.py   what a user asks beyond that: claims, age, limits on what was measured
+    copies.py    private copies of verified files, for whoever loads them
+    vsa.py       a summary of a verification, to hand on
+    unverified.py     what a directory says of itself, unchecked
+
     keys.py      make, store and read keys; the id of a key
     reasons.py   every reason for a refusal: its code, its exit code, what to do about it
     errors.py    the errors that carry those findings

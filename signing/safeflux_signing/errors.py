@@ -7,7 +7,9 @@
         |-- TamperedError       10    files were changed, added or removed
         |-- BadSignatureError   11    a signature is missing or wrong
         |-- UntrustedKeyError   12    signed, but by no key that was given
-        `-- ClaimError          14    a required claim is missing, or a claim speaks about other files
+        |-- ExpiredError        13    too old for what was asked
+        |-- ClaimError          14    a required claim is missing, or a claim speaks about other files
+        `-- LimitError          15    what was measured does not keep a limit that was asked for
 
 The numbers are the exit codes of the command line. An error lists everything that was found, so several kinds may
 stand in one; its class is that of the gravest, in the order above.
@@ -81,19 +83,29 @@ class ClaimError(VerificationError):
     exit_code = EXIT_CODES["claim"]
 
 
+class ExpiredError(VerificationError):
+    exit_code = EXIT_CODES["expired"]
+
+
+class LimitError(VerificationError):
+    exit_code = EXIT_CODES["limit"]
+
+
 ERRORS: dict[Kind, type[SigningError]] = {
     "input": InputError,
     "unsafe": UnsafeReleaseError,
     "tampered": TamperedError,
     "signature": BadSignatureError,
     "untrusted": UntrustedKeyError,
+    "expired": ExpiredError,
     "claim": ClaimError,
+    "limit": LimitError,
 }
 
 
 def printable(text: str) -> str:
-    """``text`` with everything that could steer a terminal or hide from the eye written as an escape."""
-    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+    """``text`` on one line, with everything that could steer a terminal, begin a line or hide from the eye written as an escape."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def found(code: str, file: str, what: str, *, expected: object = None, actual: object = None) -> Finding:

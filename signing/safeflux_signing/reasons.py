@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-Kind = Literal["input", "unsafe", "tampered", "signature", "untrusted", "claim"]
+Kind = Literal["input", "unsafe", "tampered", "signature", "untrusted", "expired", "claim", "limit"]
 
-EXIT_CODES: dict[Kind, int] = {"input": 2, "unsafe": 16, "tampered": 10, "signature": 11, "untrusted": 12, "claim": 14}
+EXIT_CODES: dict[Kind, int] = {
+    "input": 2, "unsafe": 16, "tampered": 10, "signature": 11, "untrusted": 12, "expired": 13, "claim": 14, "limit": 15,
+}  # fmt: skip
 """Exit code of each kind. When several kinds are found at once, the first of them in this order is raised."""
 
 AGAIN = "Get the release again from its publisher; do not load it."
@@ -88,4 +90,11 @@ REASONS: dict[str, Reason] = {
     "claim-missing": Reason("claim", "Get the release again with its claims.jsonl complete."),
     "claim-subject": Reason("claim", AGAIN),
     "claim-repeated": Reason("claim", AGAIN),
+    # what the user asked for beyond that
+    "requirement": Reason("input", "Write one of the forms listed; numbers in plain decimals."),
+    "release-old": Reason("expired", "Get a newer release, or ask for a greater age."),
+    "release-undated": Reason("expired", "Ask the publisher for a release that says when it was signed; check the clock of this machine."),
+    "claim-wanted": Reason("claim", "Ask the publisher for a release with this claim, or do not ask for it."),
+    "limit-missed": Reason("limit", "The publisher signed that this was measured: use another release, or ask for a limit that it keeps."),
+    "limit-unmeasured": Reason("limit", "What was not measured keeps no limit: use a release whose report has this line."),
 }

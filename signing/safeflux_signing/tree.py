@@ -20,12 +20,12 @@ from pathlib import Path
 from safeflux_signing import names
 from safeflux_signing.errors import Finding, found, refusal
 
-CHUNK = 1 << 20
+CHUNK = 1 << 22  # bytes read at a time: few enough to stay in a cache, many enough that other threads hash meanwhile
 NOT_A_FILE = "not a regular file"
 MAX_DEPTH = names.MAX_PARTS
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # NONBLOCK: never hang on a pipe put in a file's place
+FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # NONBLOCK: never hang on a pipe put in a file's place
 
 Progress = Callable[[int, int], None]
 """Called with (bytes hashed so far, bytes in all), from worker threads but never from two at once."""
@@ -105,7 +105,7 @@ def digests(root: int, sizes: Mapping[str, int], progress: Progress | None = Non
 
     # The largest first: a big file started last would run alone.
     order = sorted(sizes, key=lambda name: -sizes[name])
-    with ThreadPoolExecutor(max(1, min(len(order), os.cpu_count() or 1))) as pool:
+    with ThreadPoolExecutor(max(1, min(len(order), cores()))) as pool:
         try:
             results = dict(zip(order, pool.map(one, order), strict=True))
         except BaseException:
@@ -125,7 +125,7 @@ def read(root: int, name: str, limit: int) -> bytes | None:
     Raises UnsafeReleaseError: symlink, special-file, too-large, unreadable.
     """
     try:
-        file = os.open(name, _FILE, dir_fd=root)
+        file = os.open(name, FILE, dir_fd=root)
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -165,6 +165,17 @@ def open_below(root: int, name: str, flags: int) -> Iterator[int]:
         os.close(entry)
 
 
+def require_regular(file: int) -> None:
+    """Raise OSError unless the open ``file`` is a plain file."""
+    if not stat.S_ISREG(os.fstat(file).st_mode):
+        raise OSError("no longer a regular file")
+
+
+def cores() -> int:
+    """How many processor cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def _entries(root: int, folder: str) -> list[tuple[str, os.stat_result]]:
     with open_below(root, folder, _DIRECTORY) as at, os.scandir(at) as entries:
         return sorted(((entry.name, entry.stat(follow_symlinks=False)) for entry in entries), key=lambda pair: pair[0])
@@ -193,9 +204,8 @@ def _is_link(root: int, name: str) -> bool:
 def _digest(root: int, name: str, size: int, advance: Callable[[int], None], stop: threading.Event) -> str:
     digest, count, buffer = hashlib.sha256(), 0, bytearray(CHUNK)
     view = memoryview(buffer)
-    with open_below(root, name, _FILE) as file:
-        if not stat.S_ISREG(os.fstat(file).st_mode):
-            raise OSError("no longer a regular file")
+    with open_below(root, name, FILE) as file:
+        require_regular(file)
         while (got := os.readv(file, [buffer])) and not stop.is_set():
             digest.update(view[:got])
             count += got

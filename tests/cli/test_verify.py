@@ -118,9 +118,11 @@ def test_json_has_the_same_keys_whatever_is_found(release: Path) -> None:
 
 def test_a_hostile_name_cannot_steer_the_terminal(release: Path) -> None:
     (release / "a\x1b[2Jb\udcff").write_text("")
+    (release / "b\nverified: x").write_text("")
     done = run(release)
     assert done.exit_code == 16
     assert "\x1b" not in done.output
+    assert "\nverified" not in done.output
     assert json.loads(run(release, "--json").stdout)["findings"][0]["code"] == "name-unsafe"
 
 

@@ -1,0 +1,93 @@
+"""What ``safeflux verify`` says: lines for people, one JSON object for machines (``verify.schema.json`` describes it)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from safeflux_signing.errors import Finding, SigningError
+    from safeflux_signing.verify import Verified
+
+SCHEMA = "safeflux-verify/1"
+
+Met = Mapping[str, bool | None]
+"""Whether each requirement, by its text, is met; None if the release did not get so far."""
+
+
+def praise(directory: Path, verified: Verified, required: Sequence[str]) -> None:
+    from safeflux_signing.errors import printable
+
+    click.echo(f"verified: {printable(str(directory))}")
+    if release := verified.release:
+        click.echo(f"  release   {release.release_id}, sequence {release.sequence}, signed {release.created:%Y-%m-%d %H:%M:%S} UTC")
+    click.echo(f"  files     {len(verified.entries)}, none changed, added or removed")
+    for claim in verified.claims:
+        click.echo(f"  claim     {printable(claim.predicate_type)}{'' if claim.required else ' (added later)'}")
+    for text in required:
+        click.echo(f"  required  {printable(text)}")
+    click.echo(f"  key       {verified.key_id}")
+
+
+def explain(directory: Path, error: SigningError, verified: Verified | None) -> None:
+    """Why not. ``verified``: the release is what its publisher signed, only not what was required."""
+    from safeflux_signing.errors import printable
+
+    name = printable(str(directory))
+    click.echo(f"NOT what was required: {name} (signature, files and claims are good)" if verified else f"NOT verified: {name}", err=True)
+    for finding in error.findings:
+        click.echo(f"  {finding}", err=True)
+        for label, value in (("expected", finding.expected), ("actual", finding.actual), ("to do", finding.remedy)):
+            if value is not None:
+                click.echo(f"      {label:9} {printable(value)}", err=True)
+
+
+def verified_json(directory: Path, verified: Verified, met: Met) -> dict[str, object]:
+    release = verified.release
+    return {
+        "schema": SCHEMA,
+        "directory": str(directory),
+        "verified": True,
+        "exit_code": 0,
+        "key": verified.key_id,
+        "release": release and {"id": release.release_id, "sequence": release.sequence, "created": f"{release.created:%Y-%m-%dT%H:%M:%SZ}"},
+        "digests": dict(verified.digests),
+        "files": [{"name": entry.name, "sha256": entry.sha256} for entry in verified.entries],
+        "claims": [
+            {
+                "predicate_type": claim.predicate_type,
+                "payload_sha256": claim.payload_sha256,
+                "required": claim.required,
+                "key": claim.key_id,
+            }
+            for claim in verified.claims
+        ],
+        "requirements": _met_json(met),
+        "findings": [],
+    }
+
+
+def refused_json(directory: Path, error: SigningError, met: Met) -> dict[str, object]:
+    """The same keys as for a verified release, and none of what a refused one says of itself."""
+    nothing: dict[str, object] = {"key": None, "release": None, "digests": {}, "files": [], "claims": []}
+    findings = [_finding_json(finding) for finding in error.findings]
+    common = {"schema": SCHEMA, "directory": str(directory), "verified": False, "exit_code": error.exit_code}
+    return {**common, **nothing, "requirements": _met_json(met), "findings": findings}
+
+
+def _met_json(met: Met) -> list[dict[str, object]]:
+    return [{"require": text, "met": is_met} for text, is_met in met.items()]
+
+
+def _finding_json(finding: Finding) -> dict[str, object]:
+    return {
+        "file": finding.file,
+        "code": finding.code,
+        "message": finding.what,
+        "expected": finding.expected,
+        "actual": finding.actual,
+        "remedy": finding.remedy,
+    }
