@@ -84,7 +84,7 @@ def show(ctx: click.Context, path: Path, passphrase_file: Path | None, passphras
     except SigningError as error:
         _fail(ctx, error)
     click.echo(f"key id  {library.key_id(public)}")
-    click.echo(f"type    {library.kind(public)}, {half} half")
+    click.echo(f"type    {library.kind(public).in_words}, {half} half")
 
 
 def read_passphrase(file: Path | None, variable: str | None, descriptor: int | None) -> bytes | None:

@@ -30,12 +30,14 @@ REASONS: dict[str, Reason] = {
     "key-unreadable": Reason("input", "Give the path of a PEM file with one key."),
     "key-unwritable": Reason("input", "Choose a path in a directory that exists and can be written."),
     "key-type": Reason(
-        "input", "Use an elliptic-curve key on P-256, P-384 or P-521 (`openssl pkey -in FILE -noout -text` shows what it is)."
+        "input",
+        "Use a key on P-256, P-384 or P-521, or an Ed25519 or ML-DSA-65 key (`openssl pkey -in FILE -noout -text` shows what it is).",
     ),
     "key-private": Reason("input", "Give the public key (the .pub file beside it); the private one stays with the publisher."),
     "passphrase-needed": Reason("input", "Give the passphrase of this key."),
     "passphrase-wrong": Reason("input", "Give the passphrase with which this key was made."),
     "passphrase-empty": Reason("input", "Give a passphrase of at least one character, or ask for an unencrypted key explicitly."),
+    "signer-failed": Reason("input", "See that the token or service is there, holds this key, and hashes as the kind of key asks for."),
     "release-field": Reason("input", "Correct the value; see the documentation of sign()."),
     "directory-unreadable": Reason("input", "Give a directory that can be read."),
     "directory-unwritable": Reason("input", "Make the directory writable for whoever signs it."),

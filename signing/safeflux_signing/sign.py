@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from safeflux_signing import claims as claim_file
-from safeflux_signing import dsse, keys, manifest, names, tree
+from safeflux_signing import dsse, keys, manifest, names, signers, tree
 from safeflux_signing.errors import gravest, refusal
 
 logger = logging.getLogger(__name__)
@@ -18,7 +18,7 @@ GIT = (".git", ".gitattributes", ".github", ".gitignore")
 
 def sign(
     directory: Path,
-    key: keys.PrivateKey,
+    key: signers.SigningKey,
     *,
     release_id: str,
     sequence: int,
