@@ -23,7 +23,7 @@ COMMANDS = {  # name: where it is, what the list of commands says
     "plan": ("safeflux_cli.plan:plan", "Say what a release would do and cost."),
     "policy": ("safeflux_cli.policy:policy", "Check policy files, start new ones."),
     "verify": ("safeflux_cli.verify:verify", "Check a release: signature, files, claims and trust."),
-    "keys": ("safeflux_cli.keys:keys", "Make and show signing keys."),
+    "keys": ("safeflux_cli.keys:keys", "Make and show signing keys; keep the list of keys you trust."),
 }
 _LEVELS = {-1: logging.ERROR, 0: logging.WARNING, 1: logging.INFO}
 

@@ -23,22 +23,26 @@ SCHEMA = "safeflux-verify/1"
 @click.command()
 @click.argument("directory", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--key", "key_files", multiple=True, type=click.Path(path_type=Path), help="Public key (PEM) you trust; may be repeated.")
+@click.option("--trust", "trust_file", type=click.Path(path_type=Path), help="Trust file [default: that of `safeflux keys`], if no --key.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing if all is well.")
 @click.pass_context
-def verify(ctx: click.Context, directory: Path, key_files: tuple[Path, ...], as_json: bool, quiet: bool) -> None:
+def verify(ctx: click.Context, directory: Path, key_files: tuple[Path, ...], trust_file: Path | None, as_json: bool, quiet: bool) -> None:
     """Check signature, files and claims of the release DIRECTORY against keys you trust.
 
     Exit code: 0 verified; 10 files changed, added or removed; 11 signature missing or wrong; 12 no key given, or signed by
-    another; 14 a required claim is missing or about other files; 16 malformed or unsafe release; 2 wrong usage; 1 anything else.
+    one that is not trusted with it; 13 key revoked or not valid now, release revoked or older than one seen; 14 too few
+    signatures, or a required claim is missing or about other files; 16 malformed or unsafe release; 2 wrong usage; 1 anything else.
     """
-    from safeflux_signing import keys
+    from safeflux_signing import trustfile
     from safeflux_signing.errors import SigningError
     from safeflux_signing.verify import verify as check
 
+    if key_files and trust_file:
+        raise click.UsageError("Give --key or --trust, not both: a bare key is trusted with anything.")
     try:
         with _progress(as_json or quiet) as progress:
-            verified = check(directory, [keys.load_public(path) for path in key_files], progress=progress)
+            verified = check(directory, trustfile.trusted(key_files, trust_file), progress=progress)
     except SigningError as error:
         if as_json:
             click.echo(json.dumps(_refused_json(directory, error), indent=2))
@@ -70,7 +74,9 @@ def _praise(directory: Path, verified: Verified) -> None:
     click.echo(f"  files     {len(verified.entries)}, none changed, added or removed")
     for claim in verified.claims:
         click.echo(f"  claim     {printable(claim.predicate_type)}{'' if claim.required else ' (added later)'}")
-    click.echo(f"  key       {verified.key_id}")
+    for number, key_id in enumerate((verified.key_id, *verified.cosigners)):
+        whose = f" ({printable(verified.publisher)})" if verified.publisher and not number else ""
+        click.echo(f"  key       {key_id}{whose}")
 
 
 def _explain(directory: Path, error: SigningError) -> None:
@@ -92,6 +98,8 @@ def _verified_json(directory: Path, verified: Verified) -> dict[str, object]:
         "verified": True,
         "exit_code": 0,
         "key": verified.key_id,
+        "publisher": verified.publisher or None,
+        "cosigners": list(verified.cosigners),
         "release": release and {"id": release.release_id, "sequence": release.sequence, "created": f"{release.created:%Y-%m-%dT%H:%M:%SZ}"},
         "digests": dict(verified.digests),
         "files": [{"name": entry.name, "sha256": entry.sha256} for entry in verified.entries],
@@ -110,7 +118,8 @@ def _verified_json(directory: Path, verified: Verified) -> dict[str, object]:
 
 def _refused_json(directory: Path, error: SigningError) -> dict[str, object]:
     """The same keys as for a verified release, and none of what an unverified one says of itself."""
-    nothing: dict[str, object] = {"key": None, "release": None, "digests": {}, "files": [], "claims": []}
+    nothing: dict[str, object] = {"key": None, "publisher": None, "release": None, "digests": {}}
+    nothing |= {"cosigners": [], "files": [], "claims": []}
     findings = [_finding_json(finding) for finding in error.findings]
     common = {"schema": SCHEMA, "directory": str(directory), "verified": False, "exit_code": error.exit_code}
     return {**common, **nothing, "findings": findings}

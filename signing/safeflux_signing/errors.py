@@ -6,7 +6,9 @@
         |-- UnsafeReleaseError  16    malformed, of an unknown format, or hostile: links, names, JSON, envelopes
         |-- TamperedError       10    files were changed, added or removed
         |-- BadSignatureError   11    a signature is missing or wrong
-        |-- UntrustedKeyError   12    signed, but by no key that was given
+        |-- UntrustedKeyError   12    signed, but by no key that is trusted with it
+        |-- RevokedError        13    by a key that is revoked, expired or not valid yet; revoked itself, or older than one seen
+        |-- ThresholdError      14    too few different keys have signed
         `-- ClaimError          14    a required claim is missing, or a claim speaks about other files
 
 The numbers are the exit codes of the command line. An error lists everything that was found, so several kinds may
@@ -77,6 +79,14 @@ class UntrustedKeyError(VerificationError):
     exit_code = EXIT_CODES["untrusted"]
 
 
+class RevokedError(VerificationError):
+    exit_code = EXIT_CODES["revoked"]
+
+
+class ThresholdError(VerificationError):
+    exit_code = EXIT_CODES["threshold"]
+
+
 class ClaimError(VerificationError):
     exit_code = EXIT_CODES["claim"]
 
@@ -87,6 +97,8 @@ ERRORS: dict[Kind, type[SigningError]] = {
     "tampered": TamperedError,
     "signature": BadSignatureError,
     "untrusted": UntrustedKeyError,
+    "revoked": RevokedError,
+    "threshold": ThresholdError,
     "claim": ClaimError,
 }
 

@@ -10,6 +10,7 @@ the same signature, so a release can be signed again and compared byte by byte. 
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import logging
 import stat
@@ -128,6 +129,16 @@ def read_public(data: bytes, file: str) -> PublicKey:
     except (ValueError, UnsupportedAlgorithm) as error:
         raise refusal("key-unreadable", file, "not a public key in PEM form") from error
     return _checked(key, file)
+
+
+def read_text(text: str, file: str) -> PublicKey:
+    """The public key in ``text``: PEM, or SubjectPublicKeyInfo in base64. Raises as ``load_public`` does."""
+    if "-----BEGIN" in text:
+        return read_public(text.encode("utf-8"), file)
+    try:
+        return read_public(base64.b64decode(text, validate=True), file)
+    except ValueError as error:
+        raise refusal("key-unreadable", file, "a public key that is neither PEM nor base64") from error
 
 
 def key_id(key: PublicKey) -> str:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-Kind = Literal["input", "unsafe", "tampered", "signature", "untrusted", "claim"]
+Kind = Literal["input", "unsafe", "tampered", "signature", "untrusted", "revoked", "threshold", "claim"]
 
-EXIT_CODES: dict[Kind, int] = {"input": 2, "unsafe": 16, "tampered": 10, "signature": 11, "untrusted": 12, "claim": 14}
+EXIT_CODES: dict[Kind, int] = {
+    "input": 2, "unsafe": 16, "tampered": 10, "signature": 11, "untrusted": 12, "revoked": 13, "threshold": 14, "claim": 14,
+}  # fmt: skip
 """Exit code of each kind. When several kinds are found at once, the first of them in this order is raised."""
 
 AGAIN = "Get the release again from its publisher; do not load it."
@@ -26,7 +28,7 @@ class Reason(NamedTuple):
 
 REASONS: dict[str, Reason] = {
     # what was handed in
-    "key-exists": Reason("input", "Choose another path; existing keys are never overwritten."),
+    "key-exists": Reason("input", "Choose another path; existing files are never overwritten."),
     "key-unreadable": Reason("input", "Give the path of a PEM file with one key."),
     "key-unwritable": Reason("input", "Choose a path in a directory that exists and can be written."),
     "key-type": Reason(
@@ -84,8 +86,39 @@ REASONS: dict[str, Reason] = {
     "signature-missing": Reason("signature", "Get the release again with its model.sig; without one nobody stands behind it."),
     "signature-invalid": Reason("signature", AGAIN),
     "signature-hint": Reason("signature", AGAIN),
-    "no-key": Reason("untrusted", "Give the publisher's public key, had from the publisher and not from the release: --key PUB.pem"),
+    "cosignature-payload": Reason("signature", AGAIN),
+    "cosignature-repeated": Reason("signature", "One signature of a key is enough: remove the line if the release is yours."),
+    # trust
+    "no-key": Reason(
+        "untrusted",
+        "Get the publisher's public key, from the publisher and not from the release; then `safeflux keys trust PUB`, or --key PUB.",
+    ),
     "key-unknown": Reason("untrusted", "Give the public key of whoever signed this, if you trust them: --key PUB.pem (may be repeated)."),
+    "key-namespace": Reason("untrusted", "Do not load it, unless you have reason to trust this key with this release, in your trust file."),
+    "key-role": Reason(
+        "untrusted", "An auditor signs claims, or beside a publisher; ask the publisher for a release signed by its own key."
+    ),
+    "claim-not-allowed": Reason(
+        "untrusted", "Do not rely on the claim, unless you have reason to trust this key with it, in your trust file."
+    ),
+    "key-revoked": Reason("revoked", "Do not load it; ask the publisher for a release signed with another key."),
+    "key-expired": Reason("revoked", "Ask the publisher for the key's successor and a new release; check the clock of this machine."),
+    "key-not-yet-valid": Reason("revoked", "Check the clock of this machine, and the dates in your trust file."),
+    "release-revoked": Reason("revoked", "Do not load it; get a newer release."),
+    "release-rollback": Reason("revoked", "Get the newest release; to go back on purpose, lower its number in the file of what was seen."),
+    "signatures-too-few": Reason(
+        "threshold", "Ask the publisher for the missing signatures; do not load it with fewer than you asked for."
+    ),
+    # the user's own files of trust
+    "trust-unreadable": Reason("input", "Give the path of a trust file; `safeflux keys trust` makes one."),
+    "trust-unwritable": Reason("input", "Make the file, and the directory it is in, writable."),
+    "trust-invalid": Reason("input", "Correct the file, or have it from a backup; nothing in it is trusted as it is."),
+    "trust-repeated": Reason("input", "Nothing was changed. `safeflux keys untrust` takes a key away, to be added anew."),
+    "trust-absent": Reason("input", "Name a key that is there; the comments in the trust file tell their ids."),
+    "rotation-unreadable": Reason("input", "Give the path of a statement that `safeflux keys rotate` wrote."),
+    "rotation-shape": Reason("unsafe", "Ask the publisher for a new statement; nothing was changed."),
+    "seen-invalid": Reason("input", "Have the file from a backup; removing it forgets which releases were seen."),
+    "seen-unwritable": Reason("input", "Make the file, and the directory it is in, writable: what was seen is remembered there."),
     # claims
     "claim-missing": Reason("claim", "Get the release again with its claims.jsonl complete."),
     "claim-subject": Reason("claim", AGAIN),

@@ -13,9 +13,19 @@ from safeflux_signing.errors import refusal
 
 def read(path: Path, limit: int, code: str) -> bytes:
     """The content of ``path``, at most ``limit`` bytes. Raises the error of reason ``code``."""
+    data = read_if_there(path, limit, code)
+    if data is None:
+        raise refusal(code, str(path), "there is no such file")
+    return data
+
+
+def read_if_there(path: Path, limit: int, code: str) -> bytes | None:
+    """The same, or None if there is no such file."""
     try:
         with path.open("rb") as stream:
             data = stream.read(limit + 1)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
     except OSError as error:
         raise refusal(code, str(path), f"cannot read the file: {error.strerror}") from error
     if len(data) > limit:
