@@ -166,10 +166,15 @@ def kind(key: PublicKey) -> Kind:
     return KINDS["ed25519" if isinstance(key, ed25519.Ed25519PublicKey) else "ml-dsa-65"]
 
 
+def ecdsa(key: ec.EllipticCurvePublicKey) -> hashes.HashAlgorithm:
+    """The hash that belongs to the key's curve: what ECDSA signs is this digest of the data."""
+    return _CURVES[key.curve.name][1]()
+
+
 def sign(key: PrivateKey, data: bytes) -> bytes:
     """Signature over ``data``: ECDSA in DER with the hash that belongs to the curve, or plain Ed25519 or ML-DSA, no context."""
     if isinstance(key, ec.EllipticCurvePrivateKey):
-        return key.sign(data, ec.ECDSA(_CURVES[key.curve.name][1](), deterministic_signing=True))
+        return key.sign(data, ec.ECDSA(ecdsa(key.public_key()), deterministic_signing=True))
     return key.sign(data)
 
 
@@ -177,7 +182,7 @@ def verifies(key: PublicKey, signature: bytes, data: bytes) -> bool:
     """Whether ``signature`` over ``data`` is ``key``'s. Only for the one caller that turns False into an error."""
     try:
         if isinstance(key, ec.EllipticCurvePublicKey):
-            key.verify(signature, data, ec.ECDSA(_CURVES[key.curve.name][1]()))
+            key.verify(signature, data, ec.ECDSA(ecdsa(key)))
         else:
             key.verify(signature, data)
     except InvalidSignature:

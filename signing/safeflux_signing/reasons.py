@@ -39,6 +39,7 @@ REASONS: dict[str, Reason] = {
     "passphrase-needed": Reason("input", "Give the passphrase of this key."),
     "passphrase-wrong": Reason("input", "Give the passphrase with which this key was made."),
     "passphrase-empty": Reason("input", "Give a passphrase of at least one character, or ask for an unencrypted key explicitly."),
+    "signer-missing": Reason("input", "pip install 'safeflux[pkcs11]'"),
     "signer-failed": Reason("input", "See that the token or service is there, holds this key, and hashes as the kind of key asks for."),
     "release-field": Reason("input", "Correct the value; see the documentation of sign()."),
     "directory-unreadable": Reason("input", "Give a directory that can be read."),
@@ -91,7 +92,7 @@ REASONS: dict[str, Reason] = {
     # trust
     "no-key": Reason(
         "untrusted",
-        "Get the publisher's public key, from the publisher and not from the release; then `safeflux keys trust PUB`, or --key PUB.",
+        "Get the publisher's public key, from the publisher and not from the release: `safeflux keys trust PUB.pem`, or --key PUB.pem",
     ),
     "key-unknown": Reason("untrusted", "Give the public key of whoever signed this, if you trust them: --key PUB.pem (may be repeated)."),
     "key-namespace": Reason("untrusted", "Do not load it, unless you have reason to trust this key with this release, in your trust file."),

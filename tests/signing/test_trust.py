@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -209,6 +210,20 @@ def test_co_signatures_are_over_the_same_bytes_by_keys_that_were_given(
         cosign(release, keys.KINDS["p256"].make(), both)
     sign(release, key, release_id="demo-1.1", sequence=4)
     assert not path.exists()
+
+
+def test_no_byte_of_a_co_signature_can_differ(release: Path, entry: TrustedKey, other: PrivateKey) -> None:
+    cosign(release, other, [entry.key])
+    path, rng = release / "signatures.jsonl", random.Random(7)
+    good = path.read_bytes()
+    for place in range(len(good)):
+        if place % 19 and good[place - 1 : place + 2].isalnum():
+            continue  # of the long base64 text every nineteenth byte, for time
+        path.write_bytes(good[:place] + bytes([good[place] ^ 1 << rng.randrange(8)]) + good[place + 1 :])
+        caught = refusal(lambda: verify(release, [entry.key, other.public_key()]))
+        assert {finding.file for finding in caught.findings} == {"signatures.jsonl"}, place
+    path.write_bytes(good)
+    verify(release, [entry.key, other.public_key()])
 
 
 def test_a_co_signature_is_a_bundle_that_other_tools_read(release: Path, entry: TrustedKey, other: PrivateKey) -> None:
