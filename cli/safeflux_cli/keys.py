@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from safeflux_cli import keyfiles, trust
+from safeflux_cli import keyfiles, keys_trust
 from safeflux_cli.keyfiles import passphrase_options, read_passphrase, refusing
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def keys() -> None:
     """
 
 
-for command in (trust.trust, trust.untrust, trust.revoke, trust.rotate, trust.apply, trust.cosign):
+for command in (keys_trust.trust, keys_trust.untrust, keys_trust.revoke, keys_trust.rotate, keys_trust.apply, keys_trust.cosign):
     keys.add_command(command)
 
 

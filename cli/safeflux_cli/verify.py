@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 SCHEMA = "safeflux-verify/1"
 
 
-@click.command()
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})  # also when not reached through ``safeflux``
 @click.argument("directory", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--key", "key_files", multiple=True, type=click.Path(path_type=Path), help="Public key (PEM) you trust; may be repeated.")
 @click.option("--trust", "trust_file", type=click.Path(path_type=Path), help="Trust file [default: that of `safeflux keys`], if no --key.")

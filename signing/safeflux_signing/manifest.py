@@ -51,7 +51,10 @@ class RequiredClaim:
 
 @dataclass(frozen=True)
 class Release:
-    """What the release says of itself. ``sequence`` grows with each release of the same ``name``; ``created`` is in UTC, to the second."""
+    """What the release says of itself. ``sequence`` grows with each release of the same ``name``; ``created`` is in UTC, to the second.
+
+    ``release_id`` begins with the name and a hyphen, so that who may sign under which id (trust.py) holds for names too.
+    """
 
     release_id: str
     sequence: int
@@ -233,8 +236,8 @@ def checked(release: Release) -> Release:
     """``release`` itself, if its values may stand in a signature. Raises ValueError."""
     if not 0 < len(release.release_id) <= 200 or not release.release_id.isprintable():
         raise ValueError("a release id is 1 to 200 visible characters")
-    if release.name is not None and not (0 < len(release.name) <= 200 and release.name.isprintable()):
-        raise ValueError("a release's name is 1 to 200 visible characters")
+    if release.name is not None and not (release.name and release.release_id.startswith(f"{release.name}-")):
+        raise ValueError("the id of a release with a name begins with the name and a hyphen")
     if isinstance(release.sequence, bool) or not 0 <= release.sequence < 2**53:
         raise ValueError("a sequence is a whole number from 0 to 2**53 - 1")
     if release.created.tzinfo is None:

@@ -1,7 +1,7 @@
 """Protection against rollback: a small file remembers the highest sequence seen of each release, and a lower one is refused.
 
-An old release with a known hole has a good signature for ever. Kept by the release's name, which the publisher signs; so
-keys trusted for each other's releases can lock each other out with a high number, which is what their globs are there to prevent.
+An old release with a known hole has a good signature for ever. Kept by the release's name, with which its id begins: so who is
+trusted with the ids of one publisher cannot lock out another with a high number.
 """
 
 from __future__ import annotations

@@ -31,10 +31,11 @@ def sign(
     """Sign every file below ``directory``; returns the path of the signature, ``directory/model.sig``.
 
     ``claims`` are (predicate type, predicate) pairs, written to ``claims.jsonl`` and required by the signature.
-    ``sequence`` must grow with each release of the same ``name`` (without a name, nobody can tell an old release from a
-    new one); ``created`` is now unless given, kept to the second. The same files, key and values give the same bytes if the
-    key's signatures are deterministic (see keys.py). An older signature, older claims and co-signatures are replaced, the
-    signature last: killed in between, it leaves a directory that does not verify.
+    ``sequence`` must grow with each release of the same ``name``, with which and a hyphen ``release_id`` begins (without a
+    name, nobody can tell an old release from a new one); ``created`` is now unless given, kept to the second. The same
+    files, key and values give the same bytes if the key's signatures are deterministic (see keys.py). An older signature,
+    older claims and co-signatures are replaced, the signature last: killed in between, it leaves a directory that does not
+    verify.
 
     Raises UnsafeReleaseError with everything in the directory that cannot be signed (links, empty directories, names that
     are not portable...), and InputError for values that cannot stand in a signature, a signer that fails or a directory

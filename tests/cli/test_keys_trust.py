@@ -25,7 +25,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
     monkeypatch.delenv("SAFEFLUX_TRUST", raising=False)
-    monkeypatch.setattr("safeflux_cli.trust._now", lambda: NOW)
+    monkeypatch.setattr("safeflux_cli.keys_trust._now", lambda: NOW)
     for name in ("acme", "next", "lab"):
         new(tmp_path / f"{name}.key", None)
     return tmp_path
