@@ -17,7 +17,7 @@ from typing import Literal, get_args
 from safeflux_signing import keys, names
 from safeflux_signing.claims import FILE as CLAIMS
 from safeflux_signing.claims import Claim
-from safeflux_signing.errors import Finding, found
+from safeflux_signing.errors import Finding, found, refusal
 from safeflux_signing.manifest import Release
 
 Role = Literal["publisher", "auditor"]
@@ -67,7 +67,7 @@ class Threshold:
 
 @dataclass(frozen=True)
 class TrustStore:
-    """All that a user trusts. No key may stand in it twice.
+    """All that a user trusts. Raises InputError (trust-invalid) where a key stands in it twice, under whatever names.
 
     ``remember``: the file, relative to the directory ``home``, that keeps the highest sequence seen of each release; None keeps nothing.
     """
@@ -77,6 +77,11 @@ class TrustStore:
     thresholds: tuple[Threshold, ...] = ()
     remember: str | None = None
     home: Path = field(default=Path(), compare=False)
+
+    def __post_init__(self) -> None:
+        ids = [entry.key_id for entry in self.entries]
+        if twice := next((one for one in ids if ids.count(one) > 1), None):
+            raise refusal("trust-invalid", "the trust store", f"the key {twice} stands in it twice", actual=twice)
 
     @property
     def public_keys(self) -> list[keys.PublicKey]:
@@ -130,8 +135,8 @@ def judge(
         if revoked_id == release_id:
             why = f"this release was revoked on {revocation.date:%Y-%m-%d}: {revocation.reason}"
             findings.append(found("release-revoked", file, why, actual=release_id))
-    entries = {entry.key_id: entry for entry in (main, *(entry_of(store, key) for key in others))}
-    counted = [entry for entry in entries.values() if not standing(entry, release_id, now, file, what)]
+    signed = {entry.key_id: entry for entry in (main, *(entry_of(store, key) for key in others))}
+    counted = [entry for entry in signed.values() if not standing(entry, release_id, now, file, what)]
     for rule in store.thresholds:
         have = sum(entry.role in rule.roles for entry in counted)
         if _fits(release_id, rule.models) and have < rule.keys:

@@ -63,7 +63,7 @@ def verify(
     store = trust if isinstance(trust, TrustStore) else trusting.bare(trust)
     moment, public_keys = now or datetime.now(UTC), store.public_keys
     if not public_keys:
-        raise refusal("no-key", names.SIGNATURE, "no key was given and no trust file found, so no signature can be trusted")
+        raise refusal("no-key", names.SIGNATURE, "no key was given and no trust file names one, so no signature can be trusted")
     with tree.opened(directory) as root:
         signed, key, payload = _signature(root, public_keys)
         others, loose = _cosignatures(root, payload, key, public_keys)
