@@ -19,7 +19,7 @@ from safeflux_signing.errors import InputError, RevokedError, SigningError, Unsa
 from safeflux_signing.signers import KeySigner
 from safeflux_signing.trust import Revocation, TrustedKey, TrustStore
 
-FEW = settings(max_examples=60, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+FEW = settings(max_examples=60, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
 OLD, SECOND, NEW, STRANGER = (ec.derive_private_key(number, ec.SECP256R1()) for number in (11, 12, 13, 14))
 ENTRY = TrustedKey(OLD.public_key(), "Acme", models=("acme-*",), not_after=MOMENT + timedelta(days=9))
 STORE = TrustStore((ENTRY, TrustedKey(SECOND.public_key(), "Auditors", "auditor")), (), (), "seen.json")

@@ -21,7 +21,7 @@ from safeflux_signing.sign import sign
 from safeflux_signing.trust import ROLES, Revocation, Threshold, TrustedKey, TrustStore, bare
 from safeflux_signing.verify import verify
 
-FEW = settings(max_examples=60, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+FEW = settings(max_examples=60, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
 STRANGER = ec.derive_private_key(7, ec.SECP256R1())
 POOL = [ec.derive_private_key(number, ec.SECP256R1()).public_key() for number in range(1, 4)]
 POOL += [keys.KINDS[kind].make().public_key() for kind in ("p384", "p521", "ed25519", "ml-dsa-65")]
