@@ -214,7 +214,8 @@ def _say(entry: TrustedKey, path: Path) -> None:
     click.echo(f"of         {entry.publisher}, as {entry.role}")
     click.echo(f"releases   {', '.join(entry.models)}")
     click.echo(f"claims     {', '.join(entry.predicates)}")
-    click.echo(f"valid      {entry.not_before or 'from ever'} to {entry.not_after or 'ever'}")
+    limits = [f"{word} {time:%Y-%m-%d %H:%M:%S} UTC" for word, time in (("from", entry.not_before), ("until", entry.not_after)) if time]
+    click.echo(f"valid      {' '.join(limits) or 'without end'}")
     click.echo(f"trusted    in {path}")
 
 

@@ -69,7 +69,7 @@ def test_a_key_is_trusted_shown_used_and_dropped(release: Path, home: Path) -> N
     done = run("trust", home / "acme.pub", "--publisher", "Acme Models", "--model", "demo-*", "--not-after", "2099-12-31")
     place = home / ".config" / "safeflux" / "trust.toml"
     assert done.exit_code == 0, done.output
-    for said in (_id(home, "acme"), "Acme Models", "publisher", "demo-*", "2099-12-31", str(place)):
+    for said in (_id(home, "acme"), "Acme Models", "publisher", "demo-*", "until 2099-12-31 00:00:00 UTC", str(place)):
         assert said in done.stdout
     verified = check(release)
     assert verified.exit_code == 0, verified.output
