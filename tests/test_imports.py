@@ -13,7 +13,7 @@ HEAVY = ("torch", "diffusers", "transformers", "numpy", "scipy", "PIL", "safeten
 LIGHT = (
     "safeflux.errors", "safeflux.policy", "safeflux.plan", "safeflux.prompts", "safeflux.types", "safeflux.registry", "safeflux.options",
     "safeflux.statistics", "safeflux.report", "safeflux.render", "safeflux.workspace", "safeflux_cli.verify", "safeflux_cli.keys",
-    "safeflux_signing.sign", "safeflux_signing.verify",
+    "safeflux_cli.keys_trust", "safeflux_signing.sign", "safeflux_signing.verify", "safeflux_signing.trustfile", "safeflux_signing.pkcs11",
 )  # fmt: skip
 COMMANDS = (
     ("--help",), ("--version",), ("policy", "--help"), ("policy", "check", "policies/demo.yaml"),

@@ -78,7 +78,7 @@ def loads(data: bytes, file: str) -> TrustStore:
     except RecursionError:
         raise refusal("trust-invalid", file, "nested deeper than any trust file") from None
     except SigningError as error:
-        raise refusal("trust-invalid", file, error.findings[0].what) from error
+        raise refusal("trust-invalid", file, f"{error.findings[0].file}: {error.findings[0].what}") from error
     except (ValueError, OverflowError) as error:
         raise refusal("trust-invalid", file, f"not a trust file: {error}") from error
 

@@ -196,7 +196,7 @@ def _keys_that_are_none() -> Iterator[str]:
 @pytest.mark.parametrize("public", list(_keys_that_are_none()), ids=range(9))
 def test_a_key_must_be_one(public: str) -> None:
     good = base64.b64encode(keys.public_der(POOL[0])).decode()
-    with pytest.raises(InputError):
+    with pytest.raises(InputError, match="key 1: "):
         _loads(TEXT.replace(f'"{good}"', f'"""{public}"""', 1))
 
 
