@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from safeflux.errors import TrustError
-from safeflux_signing import copies, keys, tree
+from safeflux_signing import copies, keys, tree, trustfile
 from safeflux_signing.errors import SigningError
 from safeflux_signing.manifest import Entry
+from safeflux_signing.trust import TrustStore, bare
 from safeflux_signing.verify import verify
 
 if TYPE_CHECKING:
@@ -31,8 +32,10 @@ MAX_SMALL = 64 << 20  # bytes
 _patching = threading.Lock()
 
 
-def load(directory: Path | str, *, trust: Path | str | Sequence[Path | str], **options: Any) -> FluxPipeline:
+def load(directory: Path | str, *, trust: TrustStore | Path | str | Sequence[Path | str], **options: Any) -> FluxPipeline:
     """The pipeline in ``directory``, if it is what the owner of one of the public keys ``trust`` (PEM files) signed.
+
+    ``trust`` may also be a trust file (``.toml``), or what was read from one.
 
     ``options`` go to ``FluxPipeline.from_pretrained``. Only safetensors are read, no code from the directory is run, and
     nothing is looked up on the network. Whoever writes to the directory meanwhile or afterwards can make loading fail,
@@ -50,15 +53,21 @@ def load(directory: Path | str, *, trust: Path | str | Sequence[Path | str], **o
     is changed after it had been checked.
     """
     directory = Path(directory)
-    paths = [trust] if isinstance(trust, Path | str) else list(trust)
     try:
         with tree.opened(directory) as root:
-            verified = verify(directory, [keys.load_public(Path(path)) for path in paths])
+            verified = verify(directory, trust if isinstance(trust, TrustStore) else _store(trust))
             log.info("%s is what %s signed", directory, verified.key_id)
             return _pipeline(root, verified.entries, options)
     except SigningError as error:
         said = "\n".join(f"  {finding}\n      {finding.remedy}" for finding in error.findings)
         raise TrustError(f"{directory} is not to be trusted and was not loaded:\n{said}") from error
+
+
+def _store(trust: Path | str | Sequence[Path | str]) -> TrustStore:
+    paths = [Path(trust)] if isinstance(trust, Path | str) else [Path(path) for path in trust]
+    if len(paths) == 1 and paths[0].suffix == ".toml":
+        return trustfile.read(paths[0])
+    return bare(keys.load_public(path) for path in paths)
 
 
 def _pipeline(root: int, entries: Sequence[Entry], options: Mapping[str, Any]) -> FluxPipeline:

@@ -29,8 +29,8 @@ from safeflux.types import Progress, Report
 from safeflux.workspace import Done, Workspace
 from safeflux_signing import keys
 from safeflux_signing.errors import SigningError
-from safeflux_signing.keys import PrivateKey
 from safeflux_signing.sign import sign
+from safeflux_signing.signers import SigningKey
 
 log = logging.getLogger(__name__)
 
@@ -63,14 +63,15 @@ def release(
     policy: Policy | Path | str,
     *,
     out: Path | None = None,
-    key: PrivateKey | Path | None = None,
+    key: SigningKey | Path | None = None,
     allow_failing: bool = False,
     progress: Progress | None = None,
 ) -> ReleaseResult:
     """Make a release from ``policy`` in the directory ``out`` (``runs/<name>``), going on where an earlier call there ended.
 
-    ``key``: the signing key, if not the policy's. A model that does not pass is left, unsigned, in ``out/unsigned``, unless
-    ``allow_failing``: then it is signed like any other, and its claims say that it failed. ``progress`` is called after each step.
+    ``key``: the signing key or whoever holds it, if not the policy's. A model that does not pass is left, unsigned, in
+    ``out/unsigned``, unless ``allow_failing``: then it is signed like any other, and its claims say that it failed.
+    ``progress`` is called after each step.
 
     Raises PolicyError; PlanError before anything is trained, also when there is no key; WorkspaceError when ``out`` cannot be
     used; StageError, ModelError and the rest of ``safeflux.errors`` when a stage could not do its work.
@@ -130,7 +131,7 @@ def _make(run: Run, space: Workspace) -> tuple[int, str]:
     return begun, workspace.key("content", {"export": dict(exported.files), "report": dict(reported.files)})
 
 
-def _publish(run: Run, space: Workspace, signer: PrivateKey, begun: int, content: str) -> None:
+def _publish(run: Run, space: Workspace, signer: SigningKey, begun: int, content: str) -> None:
     """The last stage: all files of the release together, signed, and in one step put where they are to be found."""
 
     def make(target: Path, scratch: Path) -> None:
@@ -142,6 +143,7 @@ def _publish(run: Run, space: Workspace, signer: PrivateKey, begun: int, content
                 target,
                 signer,
                 release_id=release_id,
+                name=run.policy.name,
                 sequence=begun,  # later releases have higher numbers
                 created=datetime.fromtimestamp(begun, UTC),
                 claims=statements.claims(run.policy, made),
@@ -192,9 +194,9 @@ def _key(name: str, parts: Mapping[str, object], after: Sequence[Done] = ()) -> 
     return workspace.key(name, {**parts, "code": files.source_digest(*sources), "after": [done.digest for done in after]})
 
 
-def signing_key(settings: Signing, work: Path, key: PrivateKey | Path | None = None) -> tuple[PrivateKey, Path | None]:
+def signing_key(settings: Signing, work: Path, key: SigningKey | Path | None = None) -> tuple[SigningKey, Path | None]:
     """The key to sign with, and where its public half lies (None if that is not known). Raises PlanError if there is none."""
-    if isinstance(key, PrivateKey):
+    if key is not None and not isinstance(key, Path):
         return key, None
     path = key or (Path(settings.key) if settings.key else None)
     if path is None and settings.demo:

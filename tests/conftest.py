@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported
+os.environ["SAFEFLUX_TRUST"] = "/nonexistent/trust.toml"  # no test goes by whom its user trusts
 
 import pytest
 

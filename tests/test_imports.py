@@ -13,8 +13,9 @@ HEAVY = ("torch", "diffusers", "transformers", "numpy", "scipy", "PIL", "safeten
 LIGHT = (
     "safeflux.errors", "safeflux.policy", "safeflux.plan", "safeflux.prompts", "safeflux.types", "safeflux.registry", "safeflux.options",
     "safeflux.statistics", "safeflux.report", "safeflux.render", "safeflux.workspace", "safeflux_cli.verify", "safeflux_cli.keys",
-    "safeflux_cli.inspect_cmd", "safeflux_signing.sign", "safeflux_signing.verify", "safeflux_signing.requirements", "safeflux_signing.vsa",
-    "safeflux_signing.copies", "safeflux_signing.unverified",
+    "safeflux_cli.keys_trust", "safeflux_cli.inspect_cmd", "safeflux_signing.sign", "safeflux_signing.verify", "safeflux_signing.trustfile",
+    "safeflux_signing.pkcs11", "safeflux_signing.requirements", "safeflux_signing.vsa", "safeflux_signing.copies",
+    "safeflux_signing.unverified",
 )  # fmt: skip
 COMMANDS = (
     ("--help",), ("--version",), ("policy", "--help"), ("policy", "check", "policies/demo.yaml"),

@@ -22,6 +22,7 @@ from safeflux.files import tree
 from safeflux.release import release
 from safeflux.workspace import open_workspace
 from safeflux_signing import keys
+from safeflux_signing.signers import KeySigner
 from safeflux_signing.verify import verify
 
 EPOCH = "1700000000"
@@ -189,6 +190,17 @@ def test_without_a_key_it_stops_before_anything_is_prepared(policy: Path, tmp_pa
     assert not fakes.calls
     given = release(policy, out=tmp_path / "run", key=tmp_path / "publisher.key")
     assert given.public_key == tmp_path / "publisher.pub"
+
+
+def test_whoever_holds_a_key_signs_it(policy: Path, tmp_path: Path) -> None:
+    """A key that lies in no file, such as one on a token."""
+    policy.write_text(fakes.POLICY.replace("signing: {key: publisher.key}\n", ""))
+    signer = KeySigner(keys.KINDS["ed25519"].make())
+    made = release(policy, out=tmp_path / "run", key=signer)
+    assert made.public_key is None
+    signed = verify(made.release_dir, [signer.public_key()]).release
+    assert signed is not None
+    assert signed.name == made.report.name
 
 
 def test_a_key_that_cannot_be_read_stops_it_too(policy: Path, tmp_path: Path) -> None:

@@ -1,134 +1,110 @@
-"""``safeflux keys``: make a signing key, and say which key a file holds."""
+"""``safeflux keys``: make a signing key, say which key a file holds, and keep the list of keys that are trusted."""
 
 from __future__ import annotations
 
-import os
-import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING
 
 import click
 
+from safeflux_cli import keyfiles, keys_trust
+from safeflux_cli.keyfiles import passphrase_options, read_passphrase, refusing
+
 if TYPE_CHECKING:
-    from safeflux_signing.errors import SigningError
-    from safeflux_signing.keys import PrivateKey
+    from safeflux_signing.keys import PublicKey
+
+KINDS = ("p256", "p384", "p521", "ed25519", "ml-dsa-65")
 
 
-HELP = {"help_option_names": ["-h", "--help"]}  # also when the command is not reached through ``safeflux``
-
-
-@click.group(context_settings=HELP)
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})  # also when not reached through ``safeflux``
 def keys() -> None:
-    """Make and inspect signing keys."""
+    """Make and show signing keys, and keep the trust file: whose signatures count, and for what.
+
+    The trust file is $SAFEFLUX_TRUST, else safeflux/trust.toml in $XDG_CONFIG_HOME or ~/.config.
+    """
 
 
-def passphrase_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The ways to give a passphrase. None of them puts it in the command line, where other users of the machine can read it."""
-    # Innermost first, so that the help lists them the other way round.
-    command = click.option("--passphrase-fd", type=click.IntRange(min=0), metavar="N", help="Read it from file descriptor N.")(command)
-    command = click.option("--passphrase-env", metavar="NAME", help="Read the passphrase from environment variable NAME.")(command)
-    return click.option("--passphrase-file", type=click.Path(path_type=Path), metavar="F", help="Read the passphrase from file F.")(command)
+for command in (keys_trust.trust, keys_trust.untrust, keys_trust.revoke, keys_trust.rotate, keys_trust.apply, keys_trust.cosign):
+    keys.add_command(command)
 
 
-@keys.command(context_settings=HELP)
+@keys.command(short_help="Make a signing key.")
 @click.argument("path", type=click.Path(path_type=Path))
+@click.option("--kind", type=click.Choice(KINDS), default="p256", show_default=True, help="Kind of key; see above.")
 @passphrase_options
 @click.option("--no-passphrase", is_flag=True, help="Leave the private key unencrypted.")
 @click.pass_context
 def new(
-    ctx: click.Context, path: Path, passphrase_file: Path | None, passphrase_env: str | None, passphrase_fd: int | None, no_passphrase: bool
+    ctx: click.Context,
+    path: Path,
+    kind: str,
+    passphrase_file: Path | None,
+    passphrase_env: str | None,
+    passphrase_fd: int | None,
+    no_passphrase: bool,
 ) -> None:
-    """Make a signing key (ECDSA P-256): the private half at PATH, the public half beside it, ending in .pub.
+    """Make a signing key: the private half at PATH, the public half beside it, ending in .pub.
 
     Nothing is ever overwritten. Keep the private half to yourself; give the public half to whoever is to verify.
+
+    The stock OpenSSF tool, model_signing, verifies signatures by p256, p384 and p521 (ECDSA). Those by ed25519, and by ml-dsa-65
+    (which no quantum computer is known to break), are verified by safeflux only.
     """
     from safeflux_signing import keys as library
-    from safeflux_signing.errors import SigningError
 
     given = [way for way in (passphrase_file, passphrase_env, passphrase_fd) if way is not None]
     if len(given) + no_passphrase > 1:
         raise click.UsageError("Give one passphrase option only.")
     passphrase = read_passphrase(passphrase_file, passphrase_env, passphrase_fd)
     if passphrase is None and not no_passphrase:
-        if not _asking():
+        if not keyfiles.asking():
             raise click.UsageError("No passphrase: give --passphrase-file, --passphrase-env or --passphrase-fd, or --no-passphrase.")
         passphrase = str(click.prompt("Passphrase", hide_input=True, confirmation_prompt=True, err=True)).encode("utf-8")
-    try:
-        public_path = library.new(path, passphrase)
+    with refusing(ctx):
+        public_path = library.new(path, passphrase, kind)
         public = library.load_public(public_path)
-    except SigningError as error:
-        _fail(ctx, error)
     click.echo(f"private key  {path} ({'unencrypted' if passphrase is None else 'encrypted'})")
     click.echo(f"public key   {public_path}")
     click.echo(f"key id       {library.key_id(public)}")
+    if not library.KINDS[kind].stock:
+        click.echo("The stock OpenSSF tool, model_signing, cannot verify what this key signs; safeflux can.", err=True)
 
 
-@keys.command(context_settings=HELP)
+@keys.command()
 @click.argument("path", type=click.Path(path_type=Path))
 @passphrase_options
 @click.pass_context
 def show(ctx: click.Context, path: Path, passphrase_file: Path | None, passphrase_env: str | None, passphrase_fd: int | None) -> None:
     """Say the id and type of the public or private key in PATH."""
     from safeflux_signing import keys as library
-    from safeflux_signing.errors import InputError, SigningError
 
-    passphrase = read_passphrase(passphrase_file, passphrase_env, passphrase_fd)
-    try:
-        try:
-            public, half = library.load_public(path), "public"
-        except InputError as error:
-            if error.findings[0].code != "key-private":
-                raise
-            public, half = load_private(path, passphrase).public_key(), "private"
-    except SigningError as error:
-        _fail(ctx, error)
+    with refusing(ctx):
+        public, half = _public_half(path, read_passphrase(passphrase_file, passphrase_env, passphrase_fd))
     click.echo(f"key id  {library.key_id(public)}")
-    click.echo(f"type    {library.kind(public)}, {half} half")
+    click.echo(f"type    {library.kind(public).in_words}, {half} half")
 
 
-def read_passphrase(file: Path | None, variable: str | None, descriptor: int | None) -> bytes | None:
-    """The passphrase from wherever it was put, without the line break at its end; None if no place was named."""
-    if file is not None:
-        try:
-            text = file.read_bytes()
-        except OSError as error:
-            raise click.UsageError(f"Cannot read the passphrase from {file}: {error.strerror}") from error
-    elif variable is not None:
-        if variable not in os.environ:
-            raise click.UsageError(f"The environment variable {variable} is not set.")
-        text = os.environb[variable.encode()]
-    elif descriptor is not None:
-        try:
-            with os.fdopen(descriptor, "rb", closefd=False) as stream:
-                text = stream.read()
-        except OSError as error:
-            raise click.UsageError(f"Cannot read the passphrase from descriptor {descriptor}: {error.strerror}") from error
-    else:
-        return None
-    return text.removesuffix(b"\n").removesuffix(b"\r")
+@keys.command()
+@click.argument("path", type=click.Path(path_type=Path))
+@passphrase_options
+@click.pass_context
+def export(ctx: click.Context, path: Path, passphrase_file: Path | None, passphrase_env: str | None, passphrase_fd: int | None) -> None:
+    """Print the public half of the key in PATH, as PEM."""
+    from safeflux_signing import keys as library
+
+    with refusing(ctx):
+        public, _ = _public_half(path, read_passphrase(passphrase_file, passphrase_env, passphrase_fd))
+    click.echo(library.public_pem(public).decode("ascii"), nl=False)
 
 
-def load_private(path: Path, passphrase: bytes | None) -> PrivateKey:
-    """The private key, asking for its passphrase if it needs one and somebody is there to answer."""
+def _public_half(path: Path, passphrase: bytes | None) -> tuple[PublicKey, str]:
+    """The public half of the key in ``path``, and which half that file holds."""
     from safeflux_signing import keys as library
     from safeflux_signing.errors import InputError
 
     try:
-        return library.load_private(path, passphrase)
+        return library.load_public(path), "public"
     except InputError as error:
-        if error.findings[0].code != "passphrase-needed" or not _asking():
+        if error.findings[0].code != "key-private":
             raise
-    asked = str(click.prompt("Passphrase", hide_input=True, err=True)).encode("utf-8")
-    return library.load_private(path, asked)
-
-
-def _asking() -> bool:
-    """Whether somebody sits at a terminal to answer."""
-    return sys.stdin.isatty()
-
-
-def _fail(ctx: click.Context, error: SigningError) -> NoReturn:
-    for finding in error.findings:
-        click.echo(f"Error: {finding}\n{finding.remedy}", err=True)
-    ctx.exit(error.exit_code)
+    return keyfiles.load_private(path, passphrase).public_key(), "private"

@@ -24,7 +24,7 @@ COMMANDS = {  # name: where it is, what the list of commands says
     "policy": ("safeflux_cli.policy:policy", "Check policy files, start new ones."),
     "verify": ("safeflux_cli.verify:verify", "Check a release: signature, files, claims and trust."),
     "inspect": ("safeflux_cli.inspect_cmd:inspect", "Show what a release says of itself; checks nothing."),
-    "keys": ("safeflux_cli.keys:keys", "Make and show signing keys."),
+    "keys": ("safeflux_cli.keys:keys", "Make and show signing keys; keep the list of keys you trust."),
 }
 _LEVELS = {-1: logging.ERROR, 0: logging.WARNING, 1: logging.INFO}
 

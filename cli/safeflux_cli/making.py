@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from safeflux_cli.keys import load_private, passphrase_options, read_passphrase
+from safeflux_cli.keyfiles import load_private, passphrase_options, read_passphrase
 from safeflux_cli.progress import Progress
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from safeflux_cli import verify_output as say
-from safeflux_cli.keys import load_private, passphrase_options, read_passphrase
+from safeflux_cli.keyfiles import load_private, passphrase_options, read_passphrase
 from safeflux_cli.progress import Progress
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ FILE = click.Path(path_type=Path)
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})  # also when not reached through ``safeflux``
 @click.argument("directory", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--key", "key_files", multiple=True, type=FILE, help="Public key (PEM) you trust; may be repeated.")
+@click.option("--trust", "trust_file", type=FILE, metavar="F", help="Trust file [default: that of `safeflux keys`], if no --key.")
 @click.option(
     "--require",
     "required",
@@ -48,6 +49,7 @@ def verify(
     ctx: click.Context,
     directory: Path,
     key_files: tuple[Path, ...],
+    trust_file: Path | None,
     required: tuple[str, ...],
     emit_vsa: Path | None,
     vsa_key: Path | None,
@@ -60,19 +62,22 @@ def verify(
     """Check signature, files and claims of the release DIRECTORY against keys you trust.
 
     Exit code: 0 verified; 10 files changed, added or removed; 11 signature missing or wrong; 12 no key given, or signed by
-    another; 13 too old; 14 a claim is missing or about other files; 15 the signed report does not keep a limit that was
-    required; 16 malformed or unsafe release; 2 wrong usage; 1 anything else.
+    one that is not trusted with it; 13 key revoked or not valid now, release revoked, too old or older than one seen; 14 too few
+    signatures, or a claim is missing or about other files; 15 the signed report does not keep a limit that was required;
+    16 malformed or unsafe release; 2 wrong usage; 1 anything else.
     """
-    from safeflux_signing import keys
+    from safeflux_signing import trustfile
     from safeflux_signing.errors import SigningError, gravest
     from safeflux_signing.verify import verify as check
 
+    if key_files and trust_file:
+        raise click.UsageError("Give --key or --trust, not both: a bare key is trusted with anything.")
     _check_usage(directory, emit_vsa, vsa_key)
     met: dict[str, bool | None] = dict.fromkeys(required)
     verified: Verified | None = None
     try:
         requirements = _requirements(required)
-        trusted = [keys.load_public(path) for path in key_files]
+        trusted = trustfile.trusted(key_files, trust_file)
         passphrase = read_passphrase(passphrase_file, passphrase_env, passphrase_fd)
         signer = load_private(vsa_key, passphrase) if vsa_key else None
         with _progress(as_json or quiet) as progress:
@@ -81,7 +86,7 @@ def verify(
         if short := _held_against(verified, requirements, now, met):
             raise gravest(short)
         if emit_vsa:
-            _write_summary(emit_vsa, directory, verified, [keys.key_id(key) for key in trusted], required, now, signer)
+            _write_summary(emit_vsa, directory, verified, [entry.key_id for entry in trusted.entries], required, now, signer)
     except SigningError as error:
         if as_json:
             click.echo(json.dumps(say.refused_json(directory, error, met), indent=2))

@@ -29,7 +29,9 @@ def praise(directory: Path, verified: Verified, required: Sequence[str]) -> None
         click.echo(f"  claim     {printable(claim.predicate_type)}{'' if claim.required else ' (added later)'}")
     for text in required:
         click.echo(f"  required  {printable(text)}")
-    click.echo(f"  key       {verified.key_id}")
+    for number, key_id in enumerate((verified.key_id, *verified.cosigners)):
+        whose = f" ({printable(verified.publisher)})" if verified.publisher and not number else ""
+        click.echo(f"  key       {key_id}{whose}")
 
 
 def explain(directory: Path, error: SigningError, verified: Verified | None) -> None:
@@ -53,6 +55,8 @@ def verified_json(directory: Path, verified: Verified, met: Met) -> dict[str, ob
         "verified": True,
         "exit_code": 0,
         "key": verified.key_id,
+        "publisher": verified.publisher or None,
+        "cosigners": list(verified.cosigners),
         "release": release and {"id": release.release_id, "sequence": release.sequence, "created": f"{release.created:%Y-%m-%dT%H:%M:%SZ}"},
         "digests": dict(verified.digests),
         "files": [{"name": entry.name, "sha256": entry.sha256} for entry in verified.entries],
@@ -72,7 +76,8 @@ def verified_json(directory: Path, verified: Verified, met: Met) -> dict[str, ob
 
 def refused_json(directory: Path, error: SigningError, met: Met) -> dict[str, object]:
     """The same keys as for a verified release, and none of what a refused one says of itself."""
-    nothing: dict[str, object] = {"key": None, "release": None, "digests": {}, "files": [], "claims": []}
+    nothing: dict[str, object] = {"key": None, "publisher": None, "release": None, "digests": {}}
+    nothing |= {"cosigners": [], "files": [], "claims": []}
     findings = [_finding_json(finding) for finding in error.findings]
     common = {"schema": SCHEMA, "directory": str(directory), "verified": False, "exit_code": error.exit_code}
     return {**common, **nothing, "requirements": _met_json(met), "findings": findings}

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from safeflux_signing import dsse, keys, manifest, names
+from safeflux_signing import dsse, keys, manifest, names, signers
 from safeflux_signing.errors import Finding, SigningError, found, refusal
 from safeflux_signing.strictjson import Json
 
@@ -87,7 +87,7 @@ def outcome(
 
 
 def seal(
-    claims: Iterable[tuple[str, object]], subject: str, digests: Mapping[str, str], key: keys.PrivateKey
+    claims: Iterable[tuple[str, object]], subject: str, digests: Mapping[str, str], key: signers.SigningKey
 ) -> tuple[bytes, tuple[manifest.RequiredClaim, ...]]:
     """The content of ``claims.jsonl`` for (predicate type, predicate) pairs, and what the manifest has to require.
 
@@ -137,9 +137,9 @@ def check(data: bytes | None, signed: manifest.Manifest, public_keys: Sequence[k
 def _claim(line: bytes, signed: manifest.Manifest, public_keys: Sequence[keys.PublicKey]) -> Claim:
     """One verified line. Raises the VerificationError of what is wrong with it."""
     bundle = dsse.loads(line, FILE)
-    if dsse.dumps(bundle) != line:
-        raise refusal("json-not-canonical", FILE, "the claim is not written the one way claims are written")
     key = dsse.signer(bundle, public_keys, FILE, "the claim")
+    if not dsse.written_one_way(bundle, key, line):
+        raise refusal("json-not-canonical", FILE, "the claim is not written the one way claims are written")
     subject, predicate_type, predicate = manifest.read_statement(bundle.payload, FILE)
     if predicate_type in (manifest.PREDICATE_TYPE, manifest.OUTDATED_TYPE):
         raise refusal("predicate-type", FILE, "a manifest where a claim is wanted", actual=predicate_type)

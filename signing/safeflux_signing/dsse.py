@@ -11,7 +11,7 @@ import binascii
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from safeflux_signing import keys, strictjson
+from safeflux_signing import keys, signers, strictjson
 from safeflux_signing.errors import refusal
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
@@ -32,9 +32,15 @@ def pae(payload: bytes) -> bytes:
     return b"DSSEv1 %d %s %d %s" % (len(PAYLOAD_TYPE), PAYLOAD_TYPE.encode(), len(payload), payload)
 
 
-def seal(payload: bytes, key: keys.PrivateKey) -> Bundle:
-    """``payload``, an in-toto statement in JSON, signed with ``key``."""
-    return Bundle(payload, keys.sign(key, pae(payload)), keys.hint(key.public_key()))
+def seal(payload: bytes, key: signers.SigningKey) -> Bundle:
+    """``payload``, an in-toto statement in JSON, signed with ``key``. Raises InputError (signer-failed)."""
+    signer, message = signers.signer_of(key), pae(payload)
+    public, signature = signer.public_key(), signer.sign(message)
+    if not keys.verifies(public, signature, message):
+        raise refusal(
+            "signer-failed", "the signature", "what the signer made does not verify with its own public key", expected=keys.key_id(public)
+        )
+    return Bundle(payload, keys.lower(public, signature), keys.hint(public))
 
 
 def dumps(bundle: Bundle) -> bytes:
@@ -69,6 +75,11 @@ def loads(data: bytes, file: str) -> Bundle:
     if signature.get("keyid") not in (None, ""):
         raise refusal("signature-keyid", file, "an unsigned key id, which nothing may rely on", actual=signature["keyid"])
     return Bundle(_base64(envelope["payload"], "payload", file), _base64(signature["sig"], "sig", file), hint)
+
+
+def written_one_way(bundle: Bundle, key: keys.PublicKey, data: bytes) -> bool:
+    """Whether ``data`` is the one way in which this package writes ``bundle``, signed by ``key``: no byte can differ unseen."""
+    return data == dumps(bundle) and bundle.signature == keys.lower(key, bundle.signature)
 
 
 def signer(bundle: Bundle, public_keys: Sequence[keys.PublicKey], file: str, where: str) -> keys.PublicKey:

@@ -6,8 +6,9 @@
         |-- UnsafeReleaseError  16    malformed, of an unknown format, or hostile: links, names, JSON, envelopes
         |-- TamperedError       10    files were changed, added or removed
         |-- BadSignatureError   11    a signature is missing or wrong
-        |-- UntrustedKeyError   12    signed, but by no key that was given
-        |-- ExpiredError        13    too old for what was asked
+        |-- UntrustedKeyError   12    signed, but by no key that is trusted with it
+        |-- RevokedError        13    key revoked, expired or not valid yet; release revoked, too old, or older than one seen
+        |-- ThresholdError      14    too few different keys have signed
         |-- ClaimError          14    a required claim is missing, or a claim speaks about other files
         `-- LimitError          15    what was measured does not keep a limit that was asked for
 
@@ -79,12 +80,16 @@ class UntrustedKeyError(VerificationError):
     exit_code = EXIT_CODES["untrusted"]
 
 
+class RevokedError(VerificationError):
+    exit_code = EXIT_CODES["revoked"]
+
+
+class ThresholdError(VerificationError):
+    exit_code = EXIT_CODES["threshold"]
+
+
 class ClaimError(VerificationError):
     exit_code = EXIT_CODES["claim"]
-
-
-class ExpiredError(VerificationError):
-    exit_code = EXIT_CODES["expired"]
 
 
 class LimitError(VerificationError):
@@ -97,7 +102,8 @@ ERRORS: dict[Kind, type[SigningError]] = {
     "tampered": TamperedError,
     "signature": BadSignatureError,
     "untrusted": UntrustedKeyError,
-    "expired": ExpiredError,
+    "revoked": RevokedError,
+    "threshold": ThresholdError,
     "claim": ClaimError,
     "limit": LimitError,
 }

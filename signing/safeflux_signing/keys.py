@@ -1,41 +1,68 @@
 """Signing keys: made, stored, read, identified.
 
-A key is an elliptic-curve key in a PEM file: PKCS#8, normally encrypted, for the private one; SubjectPublicKeyInfo for the
-public one. New keys are on P-256, which every OpenSSF Model Signing verifier must know; P-384 and P-521 are read too.
-Signatures are deterministic (RFC 6979): the same key and the same bytes give the same signature, so a release can be
-signed again and compared byte by byte.
+A key stands in a PEM file: PKCS#8, normally encrypted, for the private one; SubjectPublicKeyInfo for the public one. New
+keys are on P-256 unless asked otherwise, which every OpenSSF Model Signing verifier must know. The stock ``model_signing``
+tool verifies ECDSA on P-256, P-384 and P-521 and nothing else: what Ed25519 or ML-DSA-65 signed, only this package verifies.
+
+ECDSA (RFC 6979, with the lower of the two possible s) and Ed25519 are deterministic: the same key and the same bytes give
+the same signature, so a release can be signed again and compared byte by byte. ML-DSA signatures differ each time.
 """
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import logging
-import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, mldsa
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 
-from safeflux_signing import pbes2
+from safeflux_signing import pbes2, smallfiles
 from safeflux_signing.errors import refusal
 
-PrivateKey = ec.EllipticCurvePrivateKey
-PublicKey = ec.EllipticCurvePublicKey
+PrivateKey = ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | mldsa.MLDSA65PrivateKey
+PublicKey = ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey | mldsa.MLDSA65PublicKey
 
 MAX_BYTES = 1 << 16
-_HASHES: dict[str, type[hashes.HashAlgorithm]] = {"secp256r1": hashes.SHA256, "secp384r1": hashes.SHA384, "secp521r1": hashes.SHA512}
-_KINDS = {"secp256r1": "ECDSA P-256", "secp384r1": "ECDSA P-384", "secp521r1": "ECDSA P-521"}
+
+
+class Kind(NamedTuple):
+    """A kind of key: its name ``in_words``, how to ``make`` one, whether the ``stock`` model_signing tool verifies it."""
+
+    in_words: str
+    make: Callable[[], PrivateKey]
+    stock: bool
+
+
+KINDS = {
+    "p256": Kind("ECDSA P-256", lambda: ec.generate_private_key(ec.SECP256R1()), True),
+    "p384": Kind("ECDSA P-384", lambda: ec.generate_private_key(ec.SECP384R1()), True),
+    "p521": Kind("ECDSA P-521", lambda: ec.generate_private_key(ec.SECP521R1()), True),
+    "ed25519": Kind("Ed25519", ed25519.Ed25519PrivateKey.generate, False),
+    "ml-dsa-65": Kind("ML-DSA-65", mldsa.MLDSA65PrivateKey.generate, False),
+}
+
+
+_CURVES: dict[str, tuple[str, type[hashes.HashAlgorithm]]] = {  # their kinds, and the hash that belongs to each
+    "secp256r1": ("p256", hashes.SHA256),
+    "secp384r1": ("p384", hashes.SHA384),
+    "secp521r1": ("p521", hashes.SHA512),
+}
 
 logger = logging.getLogger(__name__)
 
 
-def new(path: Path, passphrase: bytes | None) -> Path:
-    """Make a P-256 key: the private half at ``path`` (mode 0600), the public half beside it with suffix ".pub".
+def new(path: Path, passphrase: bytes | None, kind: str = "p256") -> Path:
+    """Make a key of a ``kind`` of ``KINDS``: the private half at ``path`` (mode 0600), the public half beside it, suffix ".pub".
 
     ``passphrase`` None leaves the private key unencrypted. Returns the path of the public half. Neither file may exist:
-    raises InputError (key-exists, key-unwritable, passphrase-empty).
+    raises InputError (key-exists, key-unwritable, key-type, passphrase-empty).
     """
     public_path = path.with_suffix(".pub")
     if public_path == path:
@@ -44,15 +71,20 @@ def new(path: Path, passphrase: bytes | None) -> Path:
         raise refusal("passphrase-empty", str(path), "an empty passphrase protects nothing")
     if public_path.exists():
         raise refusal("key-exists", str(public_path), "the file exists already")
-    key = ec.generate_private_key(ec.SECP256R1())
+    if kind not in KINDS:
+        raise refusal("key-type", str(path), "a kind of key that is not known", expected=", ".join(KINDS), actual=kind)
+    try:
+        key = KINDS[kind].make()
+    except UnsupportedAlgorithm as error:
+        raise refusal("key-type", str(path), f"the cryptography package on this machine cannot make such a key: {error}") from error
     encoding, form = serialization.Encoding, serialization.PrivateFormat.PKCS8
     if passphrase is None:
         private = key.private_bytes(encoding.PEM, form, serialization.NoEncryption())
     else:
         private = pbes2.encrypt(key.private_bytes(encoding.DER, form, serialization.NoEncryption()), passphrase)
-    _create(path, private, 0o600)
+    smallfiles.create(path, private, 0o600)
     try:
-        _create(public_path, public_pem(key.public_key()), 0o644)
+        smallfiles.create(public_path, public_pem(key.public_key()), 0o644)
     except BaseException:
         path.unlink()
         raise
@@ -61,7 +93,7 @@ def new(path: Path, passphrase: bytes | None) -> Path:
 
 def load_private(path: Path, passphrase: bytes | None = None) -> PrivateKey:
     """The private key in ``path``. Raises InputError: key-unreadable, key-type, passphrase-needed, passphrase-wrong."""
-    data = _slurp(path)
+    data = smallfiles.read(path, MAX_BYTES, "key-unreadable")
     if stat.S_IMODE(path.stat().st_mode) & 0o077:
         logger.warning("%s can be read by others than its owner; chmod 600 would keep it to them", path)
     try:
@@ -76,31 +108,42 @@ def load_private(path: Path, passphrase: bytes | None = None) -> PrivateKey:
         if passphrase is not None and b"ENCRYPTED" in data:
             raise refusal("passphrase-wrong", str(path), "the passphrase does not open this key") from error
         raise refusal("key-unreadable", str(path), "not a private key in PEM form") from error
-    if not isinstance(key, ec.EllipticCurvePrivateKey):
+    if not isinstance(key, PrivateKey):
         raise refusal("key-type", str(path), "a private key of a kind that is not supported", actual=type(key).__name__)
-    _check_curve(key.public_key(), path)
+    _checked(key.public_key(), str(path))
     return key
 
 
 def load_public(path: Path) -> PublicKey:
     """The public key in ``path``. Raises InputError: key-unreadable, key-type, key-private."""
-    data = _slurp(path)
+    return read_public(smallfiles.read(path, MAX_BYTES, "key-unreadable"), str(path))
+
+
+def read_public(data: bytes, file: str) -> PublicKey:
+    """The public key in ``data``: PEM, or SubjectPublicKeyInfo in DER; ``file`` is named in errors. Raises as load_public does."""
     if b"PRIVATE KEY-----" in data:
-        raise refusal("key-private", str(path), "a private key where a public one is wanted")
+        raise refusal("key-private", file, "a private key where a public one is wanted")
     try:
-        key = serialization.load_pem_public_key(data)
+        read = serialization.load_pem_public_key if b"-----BEGIN" in data else serialization.load_der_public_key
+        key = read(data)
     except (ValueError, UnsupportedAlgorithm) as error:
-        raise refusal("key-unreadable", str(path), "not a public key in PEM form") from error
-    if not isinstance(key, ec.EllipticCurvePublicKey):
-        raise refusal("key-type", str(path), "a public key of a kind that is not supported", actual=type(key).__name__)
-    _check_curve(key, path)
-    return key
+        raise refusal("key-unreadable", file, "not a public key in PEM form") from error
+    return _checked(key, file)
+
+
+def read_text(text: str, file: str) -> PublicKey:
+    """The public key in ``text``: PEM, or SubjectPublicKeyInfo in base64. Raises as ``load_public`` does."""
+    if "-----BEGIN" in text:
+        return read_public(text.encode("utf-8"), file)
+    try:
+        return read_public(base64.b64decode(text, validate=True), file)
+    except ValueError as error:
+        raise refusal("key-unreadable", file, "a public key that is neither PEM nor base64") from error
 
 
 def key_id(key: PublicKey) -> str:
     """SHA-256, in hex, of the key's SubjectPublicKeyInfo in DER. Always computed, never read from a file."""
-    der = key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
-    return hashlib.sha256(der).hexdigest()
+    return hashlib.sha256(public_der(key)).hexdigest()
 
 
 def hint(key: PublicKey) -> str:
@@ -108,58 +151,57 @@ def hint(key: PublicKey) -> str:
     return hashlib.sha256(public_pem(key)).hexdigest()
 
 
+def public_der(key: PublicKey) -> bytes:
+    return key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+
+
 def public_pem(key: PublicKey) -> bytes:
     return key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
 
 
-def kind(key: PublicKey) -> str:
-    """The key's type in words, such as "ECDSA P-256"."""
-    return _KINDS[key.curve.name]
+def kind(key: PublicKey) -> Kind:
+    """The key's kind."""
+    if isinstance(key, ec.EllipticCurvePublicKey):
+        return KINDS[_CURVES[key.curve.name][0]]
+    return KINDS["ed25519" if isinstance(key, ed25519.Ed25519PublicKey) else "ml-dsa-65"]
+
+
+def ecdsa(key: ec.EllipticCurvePublicKey) -> hashes.HashAlgorithm:
+    """The hash that belongs to the key's curve: what ECDSA signs is this digest of the data."""
+    return _CURVES[key.curve.name][1]()
 
 
 def sign(key: PrivateKey, data: bytes) -> bytes:
-    """Deterministic ECDSA signature (DER) over ``data`` with the hash that belongs to the curve."""
-    return key.sign(data, ec.ECDSA(_HASHES[key.curve.name](), deterministic_signing=True))
+    """Signature over ``data``: ECDSA in DER with the hash that belongs to the curve, or plain Ed25519 or ML-DSA, no context."""
+    if isinstance(key, ec.EllipticCurvePrivateKey):
+        return key.sign(data, ec.ECDSA(ecdsa(key.public_key()), deterministic_signing=True))
+    return key.sign(data)
 
 
 def verifies(key: PublicKey, signature: bytes, data: bytes) -> bool:
     """Whether ``signature`` over ``data`` is ``key``'s. Only for the one caller that turns False into an error."""
     try:
-        key.verify(signature, data, ec.ECDSA(_HASHES[key.curve.name]()))
+        if isinstance(key, ec.EllipticCurvePublicKey):
+            key.verify(signature, data, ec.ECDSA(ecdsa(key)))
+        else:
+            key.verify(signature, data)
     except InvalidSignature:
         return False
     return True
 
 
-def _check_curve(key: PublicKey, path: Path) -> None:
-    if key.curve.name not in _HASHES:
-        raise refusal("key-type", str(path), "an elliptic curve that is not supported", actual=key.curve.name)
+def lower(key: PublicKey, signature: bytes) -> bytes:
+    """The one form of a good signature: of ECDSA's two, (r, s) and (r, order - s), which anybody can turn into each other, that
+    with the lower s. There is one only of the other kinds."""
+    if not isinstance(key, ec.EllipticCurvePublicKey):
+        return signature
+    r, s = decode_dss_signature(signature)
+    return encode_dss_signature(r, min(s, key.curve.group_order - s))
 
 
-def _slurp(path: Path) -> bytes:
-    try:
-        with path.open("rb") as stream:
-            data = stream.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise refusal("key-unreadable", str(path), f"cannot read the key: {error.strerror}") from error
-    if len(data) > MAX_BYTES:
-        raise refusal("key-unreadable", str(path), "far too large for a key file", expected=f"at most {MAX_BYTES} bytes")
-    return data
-
-
-def _create(path: Path, data: bytes, mode: int) -> None:
-    """Write a file that must not exist yet; on failure none is left."""
-    try:
-        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
-    except FileExistsError as error:
-        raise refusal("key-exists", str(path), "the file exists already") from error
-    except OSError as error:
-        raise refusal("key-unwritable", str(path), f"cannot create the file: {error.strerror}") from error
-    try:
-        with os.fdopen(file, "wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(file)
-    except BaseException:
-        path.unlink()
-        raise
+def _checked(key: object, file: str) -> PublicKey:
+    if not isinstance(key, PublicKey):
+        raise refusal("key-type", file, "a public key of a kind that is not supported", actual=type(key).__name__)
+    if isinstance(key, ec.EllipticCurvePublicKey) and key.curve.name not in _CURVES:
+        raise refusal("key-type", file, "an elliptic curve that is not supported", actual=key.curve.name)
+    return key

@@ -51,12 +51,16 @@ class RequiredClaim:
 
 @dataclass(frozen=True)
 class Release:
-    """What the release says of itself. ``sequence`` grows with each release of the same model; ``created`` is in UTC, to the second."""
+    """What the release says of itself. ``sequence`` grows with each release of the same ``name``; ``created`` is in UTC, to the second.
+
+    ``release_id`` begins with the name and a hyphen, so that who may sign under which id (trust.py) holds for names too.
+    """
 
     release_id: str
     sequence: int
     created: datetime
     required: tuple[RequiredClaim, ...]
+    name: str | None = None
 
 
 @dataclass(frozen=True)
@@ -90,12 +94,13 @@ def statement(subject: str, digests: Mapping[str, str], predicate_type: str, pre
 
 def dumps(name: str, entries: Sequence[Entry], release: Release) -> bytes:
     """The statement to sign about the release called ``name``; ``entries`` in code-point order of their names."""
-    extension = {
+    extension: dict[str, object] = {
         "format": FORMAT,
         "releaseId": release.release_id,
         "sequence": release.sequence,
         "created": release.created.strftime(_CREATED),
         "requiredClaims": [{"predicateType": claim.predicate_type, "payloadSha256": claim.payload_sha256} for claim in release.required],
+        **({"name": release.name} if release.name else {}),
     }
     predicate = {
         "resources": [{"name": entry.name, "digest": entry.sha256, "algorithm": "sha256"} for entry in entries],
@@ -202,12 +207,16 @@ def _release(value: Json, file: str) -> Release:
     version = value.get("format") if isinstance(value, dict) else None
     if type(version) is not int or version != FORMAT:
         raise refusal(code, file, "release data in an unknown format", expected=FORMAT, actual=version)
-    fields = strictjson.fields(value, "the release", file, code, {"format", "releaseId", "sequence", "created", "requiredClaims"}, set())
+    fields = strictjson.fields(value, "the release", file, code, {"format", "releaseId", "sequence", "created", "requiredClaims"}, {"name"})
     release_id, sequence, created, required = (fields[key] for key in ("releaseId", "sequence", "created", "requiredClaims"))
     if not isinstance(release_id, str) or not isinstance(sequence, int) or not isinstance(created, str) or not isinstance(required, list):
         raise refusal(code, file, "the release has a field of another type")
+    name = fields.get("name", None)
+    if "name" in fields and not isinstance(name, str):
+        raise refusal(code, file, "the release's name is not a text")
     try:
-        return checked(Release(release_id, sequence, datetime.strptime(created, _CREATED).replace(tzinfo=UTC), _required(required, file)))
+        moment = datetime.strptime(created, _CREATED).replace(tzinfo=UTC)
+        return checked(Release(release_id, sequence, moment, _required(required, file), None if name is None else str(name)))
     except ValueError as error:
         raise refusal(code, file, f"the release has a wrong field: {error}") from None
 
@@ -227,6 +236,8 @@ def checked(release: Release) -> Release:
     """``release`` itself, if its values may stand in a signature. Raises ValueError."""
     if not 0 < len(release.release_id) <= 200 or not release.release_id.isprintable():
         raise ValueError("a release id is 1 to 200 visible characters")
+    if release.name is not None and not (release.name and release.release_id.startswith(f"{release.name}-")):
+        raise ValueError("the id of a release with a name begins with the name and a hyphen")
     if isinstance(release.sequence, bool) or not 0 <= release.sequence < 2**53:
         raise ValueError("a sequence is a whole number from 0 to 2**53 - 1")
     if release.created.tzinfo is None:

@@ -12,11 +12,12 @@ from collections.abc import Iterable
 
 SIGNATURE = "model.sig"
 CLAIMS = "claims.jsonl"
-SIDE_FILES = (CLAIMS, SIGNATURE)
+COSIGNATURES = "signatures.jsonl"
+SIDE_FILES = (CLAIMS, COSIGNATURES, SIGNATURE)
 """The only files of a release that its manifest does not list. Fixed here; what a signature says about it is not asked."""
 
 RESERVED = "signatures"
-"""Top-level directory kept free for further signers."""
+"""Top-level directory that other tools keep signatures in: no file of a release can be there."""
 
 MAX_PARTS = 32
 MAX_BYTES = 1024

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-Kind = Literal["input", "unsafe", "tampered", "signature", "untrusted", "expired", "claim", "limit"]
+Kind = Literal["input", "unsafe", "tampered", "signature", "untrusted", "revoked", "threshold", "claim", "limit"]
 
 EXIT_CODES: dict[Kind, int] = {
-    "input": 2, "unsafe": 16, "tampered": 10, "signature": 11, "untrusted": 12, "expired": 13, "claim": 14, "limit": 15,
+    "input": 2, "unsafe": 16, "tampered": 10, "signature": 11, "untrusted": 12, "revoked": 13, "threshold": 14, "claim": 14, "limit": 15,
 }  # fmt: skip
 """Exit code of each kind. When several kinds are found at once, the first of them in this order is raised."""
 
@@ -28,16 +28,19 @@ class Reason(NamedTuple):
 
 REASONS: dict[str, Reason] = {
     # what was handed in
-    "key-exists": Reason("input", "Choose another path; existing keys are never overwritten."),
+    "key-exists": Reason("input", "Choose another path; existing files are never overwritten."),
     "key-unreadable": Reason("input", "Give the path of a PEM file with one key."),
     "key-unwritable": Reason("input", "Choose a path in a directory that exists and can be written."),
     "key-type": Reason(
-        "input", "Use an elliptic-curve key on P-256, P-384 or P-521 (`openssl pkey -in FILE -noout -text` shows what it is)."
+        "input",
+        "Use a key on P-256, P-384 or P-521, or an Ed25519 or ML-DSA-65 key (`openssl pkey -in FILE -noout -text` shows what it is).",
     ),
     "key-private": Reason("input", "Give the public key (the .pub file beside it); the private one stays with the publisher."),
     "passphrase-needed": Reason("input", "Give the passphrase of this key."),
     "passphrase-wrong": Reason("input", "Give the passphrase with which this key was made."),
     "passphrase-empty": Reason("input", "Give a passphrase of at least one character, or ask for an unencrypted key explicitly."),
+    "signer-missing": Reason("input", "pip install 'safeflux[pkcs11]'"),
+    "signer-failed": Reason("input", "See that the token or service is there, holds this key, and hashes as the kind of key asks for."),
     "release-field": Reason("input", "Correct the value; see the documentation of sign()."),
     "directory-unreadable": Reason("input", "Give a directory that can be read."),
     "directory-unwritable": Reason("input", "Make the directory writable for whoever signs it."),
@@ -84,16 +87,47 @@ REASONS: dict[str, Reason] = {
     "signature-missing": Reason("signature", "Get the release again with its model.sig; without one nobody stands behind it."),
     "signature-invalid": Reason("signature", AGAIN),
     "signature-hint": Reason("signature", AGAIN),
-    "no-key": Reason("untrusted", "Give the publisher's public key, had from the publisher and not from the release: --key PUB.pem"),
+    "cosignature-payload": Reason("signature", AGAIN),
+    "cosignature-repeated": Reason("signature", "One signature of a key is enough: remove the line if the release is yours."),
+    # trust
+    "no-key": Reason(
+        "untrusted",
+        "Get the publisher's public key, from the publisher and not from the release: `safeflux keys trust PUB.pem`, or --key PUB.pem",
+    ),
     "key-unknown": Reason("untrusted", "Give the public key of whoever signed this, if you trust them: --key PUB.pem (may be repeated)."),
+    "key-namespace": Reason("untrusted", "Do not load it, unless you have reason to trust this key with this release, in your trust file."),
+    "key-role": Reason(
+        "untrusted", "An auditor signs claims, or beside a publisher; ask the publisher for a release signed by its own key."
+    ),
+    "claim-not-allowed": Reason(
+        "untrusted", "Do not rely on the claim, unless you have reason to trust this key with it, in your trust file."
+    ),
+    "key-revoked": Reason("revoked", "Do not load it; ask the publisher for a release signed with another key."),
+    "key-expired": Reason("revoked", "Ask the publisher for the key's successor and a new release; check the clock of this machine."),
+    "key-not-yet-valid": Reason("revoked", "Check the clock of this machine, and the dates in your trust file."),
+    "release-revoked": Reason("revoked", "Do not load it; get a newer release."),
+    "release-rollback": Reason("revoked", "Get the newest release; to go back on purpose, lower its number in the file of what was seen."),
+    "signatures-too-few": Reason(
+        "threshold", "Ask the publisher for the missing signatures; do not load it with fewer than you asked for."
+    ),
+    # the user's own files of trust
+    "trust-unreadable": Reason("input", "Give the path of a trust file; `safeflux keys trust` makes one."),
+    "trust-unwritable": Reason("input", "Make the file, and the directory it is in, writable."),
+    "trust-invalid": Reason("input", "Correct the file, or have it from a backup; nothing in it is trusted as it is."),
+    "trust-repeated": Reason("input", "Nothing was changed. `safeflux keys untrust` takes a key away, to be added anew."),
+    "trust-absent": Reason("input", "Name a key that is there; the comments in the trust file tell their ids."),
+    "rotation-unreadable": Reason("input", "Give the path of a statement that `safeflux keys rotate` wrote."),
+    "rotation-shape": Reason("unsafe", "Ask the publisher for a new statement; nothing was changed."),
+    "seen-invalid": Reason("input", "Have the file from a backup; removing it forgets which releases were seen."),
+    "seen-unwritable": Reason("input", "Make the file, and the directory it is in, writable: what was seen is remembered there."),
     # claims
     "claim-missing": Reason("claim", "Get the release again with its claims.jsonl complete."),
     "claim-subject": Reason("claim", AGAIN),
     "claim-repeated": Reason("claim", AGAIN),
     # what the user asked for beyond that
     "requirement": Reason("input", "Write one of the forms listed; numbers in plain decimals."),
-    "release-old": Reason("expired", "Get a newer release, or ask for a greater age."),
-    "release-undated": Reason("expired", "Ask the publisher for a release that says when it was signed; check the clock of this machine."),
+    "release-old": Reason("revoked", "Get a newer release, or ask for a greater age."),
+    "release-undated": Reason("revoked", "Ask the publisher for a release that says when it was signed; check the clock of this machine."),
     "claim-wanted": Reason("claim", "Ask the publisher for a release with this claim, or do not ask for it."),
     "limit-missed": Reason("limit", "The publisher signed that this was measured: use another release, or ask for a limit that it keeps."),
     "limit-unmeasured": Reason("limit", "What was not measured keeps no limit: use a release whose report has this line."),

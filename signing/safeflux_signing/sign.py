@@ -1,4 +1,4 @@
-"""Sign a release directory."""
+"""Sign a release directory, first or beside others."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from safeflux_signing import claims as claim_file
-from safeflux_signing import dsse, keys, manifest, names, tree
+from safeflux_signing import dsse, keys, manifest, names, signers, tree
 from safeflux_signing.errors import gravest, refusal
+from safeflux_signing.verify import MAX_SIGNATURE, verify
 
 logger = logging.getLogger(__name__)
 
@@ -18,10 +19,11 @@ GIT = (".git", ".gitattributes", ".github", ".gitignore")
 
 def sign(
     directory: Path,
-    key: keys.PrivateKey,
+    key: signers.SigningKey,
     *,
     release_id: str,
     sequence: int,
+    name: str | None = None,
     claims: Sequence[tuple[str, object]] = (),
     created: datetime | None = None,
     progress: tree.Progress | None = None,
@@ -29,33 +31,60 @@ def sign(
     """Sign every file below ``directory``; returns the path of the signature, ``directory/model.sig``.
 
     ``claims`` are (predicate type, predicate) pairs, written to ``claims.jsonl`` and required by the signature.
-    ``sequence`` must grow with each release of the same model; ``created`` is now unless given, kept to the second. The
-    same files, key and values give the same bytes. An older signature and older claims are replaced, the signature last:
-    killed in between, it leaves a directory that does not verify.
+    ``sequence`` must grow with each release of the same ``name``, with which and a hyphen ``release_id`` begins (without a
+    name, nobody can tell an old release from a new one); ``created`` is now unless given, kept to the second. The same
+    files, key and values give the same bytes if the key's signatures are deterministic (see keys.py). An older signature,
+    older claims and co-signatures are replaced, the signature last: killed in between, it leaves a directory that does not
+    verify.
 
     Raises UnsafeReleaseError with everything in the directory that cannot be signed (links, empty directories, names that
-    are not portable...), and InputError for values that cannot stand in a signature or a
-    directory that cannot be written.
+    are not portable...), and InputError for values that cannot stand in a signature, a signer that fails or a directory
+    that cannot be written.
     """
     moment = (created or datetime.now(UTC)).astimezone(UTC).replace(microsecond=0)
-    name = directory.resolve().name or "model"
+    subject = directory.resolve().name or "model"
     with tree.opened(directory) as root:
         tree.remove(root, (tree.partial_name(side) for side in names.SIDE_FILES))
         entries = _entries(root, progress)
         digests = manifest.subject_digests(entries)
-        lines, required = claim_file.seal(claims, name, digests, key)
+        lines, required = claim_file.seal(claims, subject, digests, key)
         try:
-            release = manifest.checked(manifest.Release(release_id, sequence, moment, required))
+            release = manifest.checked(manifest.Release(release_id, sequence, moment, required, name))
         except (TypeError, ValueError) as error:
             raise refusal("release-field", names.SIGNATURE, str(error)) from error
-        payload = manifest.dumps(name, entries, release)
+        bundle = dsse.seal(manifest.dumps(subject, entries, release), key)
+        tree.remove(root, [names.COSIGNATURES])
         if lines:
             tree.fresh(root, names.CLAIMS, lines)
         else:
             tree.remove(root, [names.CLAIMS])
-        tree.fresh(root, names.SIGNATURE, dsse.dumps(dsse.seal(payload, key)) + b"\n")
+        tree.fresh(root, names.SIGNATURE, dsse.dumps(bundle) + b"\n")
     logger.info("signed %d files as %s with key %s", len(entries), release_id, keys.key_id(key.public_key()))
     return directory / names.SIGNATURE
+
+
+def cosign(
+    directory: Path, key: signers.SigningKey, public_keys: Sequence[keys.PublicKey], *, progress: tree.Progress | None = None
+) -> Path:
+    """Sign the manifest of ``directory`` beside its publisher, after ``verify`` under the keys of all who have signed before.
+
+    Returns the path of the file with the co-signatures. Raises what ``verify`` raises; BadSignatureError
+    (cosignature-repeated) for a key that has signed already; InputError (signer-failed, directory-unwritable).
+    """
+    verified = verify(directory, public_keys, progress=progress)
+    key_id = keys.key_id(key.public_key())
+    if key_id in (verified.key_id, *verified.cosigners):
+        raise refusal("cosignature-repeated", names.COSIGNATURES, "this key has signed already", actual=key_id)
+    with tree.opened(directory) as root:
+        payload = dsse.loads(tree.read(root, names.SIGNATURE, MAX_SIGNATURE) or b"", names.SIGNATURE).payload
+        signed = manifest.loads(payload, names.SIGNATURE)
+        if (signed.entries, signed.release) != (verified.entries, verified.release):
+            raise refusal("file-changed", names.SIGNATURE, "it was exchanged after it had been checked")
+        lines = tree.read(root, names.COSIGNATURES, MAX_SIGNATURE) or b""
+        tree.remove(root, [tree.partial_name(names.COSIGNATURES)])
+        tree.fresh(root, names.COSIGNATURES, lines + dsse.dumps(dsse.seal(payload, key)) + b"\n")
+    logger.info("%s signed too, with key %s", directory, key_id)
+    return directory / names.COSIGNATURES
 
 
 def _entries(root: int, progress: tree.Progress | None) -> tuple[manifest.Entry, ...]:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from safeflux_signing import claims as claim_file
-from safeflux_signing import dsse, keys, manifest, names, tree
+from safeflux_signing import cosignatures, dsse, keys, manifest, names, seen, tree
+from safeflux_signing import trust as trusting
 from safeflux_signing.claims import Claim
 from safeflux_signing.errors import Finding, SigningError, found, gravest, refusal
+from safeflux_signing.trust import TrustStore
 
 MAX_SIGNATURE = 64 << 20
 MAX_CLAIMS = 64 << 20
@@ -19,7 +22,8 @@ MAX_CLAIMS = 64 << 20
 class Verified:
     """A directory whose every byte is accounted for. There is no other way to get one than ``verify``.
 
-    ``key_id`` is the signer's. ``entries`` are all its files with their SHA-256, the side files aside. ``release`` is what
+    ``key_id`` is the signer's, ``publisher`` the trust file's name for whoever holds the key ("" for a bare key), ``cosigners``
+    the ids of all other keys that signed. ``entries`` are all its files with their SHA-256, the side files aside. ``release`` is what
     the publisher says of it, None if signed by a tool that says nothing; ``claims`` are all signed by given keys.
     """
 
@@ -27,6 +31,8 @@ class Verified:
     entries: tuple[manifest.Entry, ...]
     release: manifest.Release | None
     claims: tuple[Claim, ...]
+    publisher: str = ""
+    cosigners: tuple[str, ...] = ()
 
     @property
     def digests(self) -> Mapping[str, str]:
@@ -34,33 +40,50 @@ class Verified:
         return manifest.subject_digests(self.entries)
 
 
-def verify(directory: Path, public_keys: Sequence[keys.PublicKey], *, progress: tree.Progress | None = None) -> Verified:
-    """Check signature, files and claims of ``directory`` against keys the caller trusts; returns only if all is well.
+def verify(
+    directory: Path,
+    trust: TrustStore | Sequence[keys.PublicKey],
+    *,
+    now: datetime | None = None,
+    progress: tree.Progress | None = None,
+) -> Verified:
+    """Check signatures, files and claims of ``directory`` against whom the caller trusts; returns only if all is well.
 
-    Everything below the directory must be in the signed manifest, but for model.sig and claims.jsonl; these two are checked
-    down to how they are written, so in a release signed by this package no byte can differ. Never opens a socket, follows
-    a link or trusts a list of exceptions in the release.
+    ``trust``: a store of keys with what each may vouch for, or bare public keys that may vouch for anything. ``now``, with
+    its time zone, is what their validity is held against.
 
-    Raises UntrustedKeyError, BadSignatureError, UnsafeReleaseError, TamperedError or ClaimError, see errors.py; from the
-    moment the signature is known to be good, one error lists everything that is wrong. InputError if the directory cannot
-    be opened.
+    Everything below the directory must be in the signed manifest, but for model.sig, claims.jsonl and signatures.jsonl; these are
+    checked down to how they are written, so in a release signed by this package no byte can differ. Never opens a socket,
+    follows a link or trusts a list of exceptions in the release. Writes nothing, but for the memory a trust store asks for.
+
+    Raises UntrustedKeyError, RevokedError or ThresholdError before any file is looked at; BadSignatureError,
+    UnsafeReleaseError, TamperedError or ClaimError, see errors.py: from the moment the signature is trusted, one error lists
+    everything that is wrong. InputError if the directory, or that memory, cannot be used.
     """
+    store = trust if isinstance(trust, TrustStore) else trusting.bare(trust)
+    moment, public_keys = now or datetime.now(UTC), store.public_keys
     if not public_keys:
-        raise refusal("no-key", names.SIGNATURE, "no key was given, so no signature can be trusted")
+        raise refusal("no-key", names.SIGNATURE, "no key was given and no trust file names one, so no signature can be trusted")
     with tree.opened(directory) as root:
-        signed, key = _signature(root, public_keys)
+        signed, key, payload = _signature(root, public_keys)
+        others, loose = _cosignatures(root, payload, key, public_keys)
+        if untrusted := trusting.judge(store, key, others, signed.release, moment):
+            raise gravest([*untrusted, *loose])
         scan = tree.scan(root)
         listed = {entry.name: entry.sha256 for entry in signed.entries}
         digests, unreadable = tree.digests(root, {name: size for name, size in scan.sizes.items() if name in listed}, progress)
         findings = [*scan.findings, *unreadable, *_differences(listed, scan, digests)]
         claims, wrong = _claims(root, signed, public_keys)
-    if findings or wrong:
-        raise gravest(dict.fromkeys([*findings, *wrong]))
-    return Verified(keys.key_id(key), signed.entries, signed.release, claims)
+    if every := [*findings, *loose, *wrong, *trusting.judge_claims(store, claims, signed.release, moment)]:
+        raise gravest(dict.fromkeys(every))
+    if store.remember:
+        seen.note(store.home / store.remember, signed.release)
+    signer = trusting.entry_of(store, key)
+    return Verified(signer.key_id, signed.entries, signed.release, claims, signer.publisher, tuple(keys.key_id(other) for other in others))
 
 
-def _signature(root: int, public_keys: Sequence[keys.PublicKey]) -> tuple[manifest.Manifest, keys.PublicKey]:
-    """The manifest under a good signature of a given key."""
+def _signature(root: int, public_keys: Sequence[keys.PublicKey]) -> tuple[manifest.Manifest, keys.PublicKey, bytes]:
+    """The manifest under a good signature of a given key, and the bytes that were signed."""
     file = names.SIGNATURE
     data = tree.read(root, file, MAX_SIGNATURE)
     if data is None:
@@ -68,9 +91,19 @@ def _signature(root: int, public_keys: Sequence[keys.PublicKey]) -> tuple[manife
     bundle = dsse.loads(data, file)
     key = dsse.signer(bundle, public_keys, file, "the manifest")
     signed = manifest.loads(bundle.payload, file)
-    if signed.release and data != dsse.dumps(bundle) + b"\n":
+    if signed.release and not (data.endswith(b"\n") and dsse.written_one_way(bundle, key, data[:-1])):
         raise refusal("json-not-canonical", file, "the signature is not written the one way this format is written")
-    return signed, key
+    return signed, key, bundle.payload
+
+
+def _cosignatures(
+    root: int, payload: bytes, signer: keys.PublicKey, public_keys: Sequence[keys.PublicKey]
+) -> tuple[tuple[keys.PublicKey, ...], Sequence[Finding]]:
+    try:
+        data = tree.read(root, names.COSIGNATURES, MAX_SIGNATURE)
+    except SigningError as error:
+        return (), error.findings
+    return cosignatures.check(data, payload, signer, public_keys)
 
 
 def _claims(root: int, signed: manifest.Manifest, public_keys: Sequence[keys.PublicKey]) -> tuple[tuple[Claim, ...], Sequence[Finding]]:

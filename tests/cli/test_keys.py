@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from safeflux_cli.keys import keys
+from safeflux_cli.keys import KINDS, keys
 from safeflux_signing.errors import InputError
+from safeflux_signing.keys import KINDS as KEY_KINDS
 from safeflux_signing.keys import key_id, load_private, load_public
 
 
@@ -76,13 +77,37 @@ def test_without_one_clear_passphrase_no_key_is_made(path: Path, options: tuple[
 
 
 def test_on_a_terminal_it_asks_twice(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("safeflux_cli.keys._asking", lambda: True)
+    monkeypatch.setattr("safeflux_cli.keyfiles.asking", lambda: True)
     done = CliRunner().invoke(keys, ["new", str(path)], input="secret\nsecret\n")
     assert done.exit_code == 0, done.output
     assert "secret" not in done.output
     assert load_private(path, b"secret")
     shown = CliRunner().invoke(keys, ["show", str(path)], input="secret\n")
     assert key_id(load_public(path.with_suffix(".pub"))) in shown.stdout
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_is_made_shown_and_exported(path: Path, kind: str) -> None:
+    made = run("new", path, "--kind", kind, "--no-passphrase")
+    assert made.exit_code == 0
+    assert ("model_signing" in made.stderr) == (not KEY_KINDS[kind].stock)
+    assert f"type    {KEY_KINDS[kind].in_words}, public half" in run("show", path.with_suffix(".pub")).stdout
+    for half in (path, path.with_suffix(".pub")):
+        assert run("export", half).stdout == path.with_suffix(".pub").read_text()
+
+
+def test_the_kinds_offered_are_those_there_are() -> None:
+    assert tuple(KEY_KINDS) == KINDS
+    said = " ".join(run("new", "--help").stdout.split())
+    assert "model_signing, verifies signatures by p256, p384 and p521" in said
+
+
+def test_what_cannot_be_exported_is_refused(path: Path) -> None:
+    run("new", path, "--passphrase-env", "PW", PW="x")
+    assert run("export", path, "--passphrase-env", "PW", PW="x").stdout == path.with_suffix(".pub").read_text()
+    for done in (run("export", path), run("export", path, "--passphrase-env", "PW", PW="y"), run("export", path.parent)):
+        assert done.exit_code == 2
+        assert done.stdout == ""
 
 
 def test_both_halves_show_the_same_key(path: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.asymmetric import ec, ed448
 from signed_release import codes
 
 from safeflux_signing import keys, pbes2
@@ -33,8 +33,7 @@ def locked(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def _write(path: Path, key: object, password: bytes | None = None) -> Path:
-    assert isinstance(key, (ec.EllipticCurvePrivateKey, ed25519.Ed25519PrivateKey))
+def _write(path: Path, key: ec.EllipticCurvePrivateKey | ed448.Ed448PrivateKey, password: bytes | None = None) -> Path:
     hiding = serialization.BestAvailableEncryption(password) if password else serialization.NoEncryption()
     path.write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, hiding))
     path.chmod(0o600)
@@ -44,7 +43,7 @@ def _write(path: Path, key: object, password: bytes | None = None) -> Path:
 def test_an_encrypted_key_opens_with_its_passphrase_only(locked: Path) -> None:
     private = keys.load_private(locked, SECRET)
     assert keys.load_public(locked.with_suffix(".pub")) == private.public_key()
-    assert isinstance(private.curve, ec.SECP256R1)
+    assert keys.kind(private.public_key()) == keys.KINDS["p256"]
     for passphrase, code in ((None, "passphrase-needed"), (b"wrong", "passphrase-wrong")):
         with pytest.raises(InputError) as error:
             keys.load_private(locked, passphrase)
@@ -126,11 +125,11 @@ def test_the_id_is_the_hash_of_the_public_key_itself(tmp_path: Path, key: keys.P
     path = tmp_path / "spaced.pub"
     path.write_bytes(b"a comment\n" + keys.public_pem(public))
     assert keys.key_id(keys.load_public(path)) == keys.key_id(public)
-    assert keys.kind(public) == "ECDSA P-256"
+    assert keys.kind(public).in_words == "ECDSA P-256"
 
 
 def test_files_without_a_usable_key_say_so(tmp_path: Path) -> None:
-    edwards = _write(tmp_path / "ed.key", ed25519.Ed25519PrivateKey.generate())
+    edwards = _write(tmp_path / "ed.key", ed448.Ed448PrivateKey.generate())
     bitcoin = _write(tmp_path / "k1.key", ec.generate_private_key(ec.SECP256K1()))
     junk = tmp_path / "junk"
     junk.write_bytes(b"\x00" * 100)
@@ -143,7 +142,7 @@ def test_files_without_a_usable_key_say_so(tmp_path: Path) -> None:
         assert _code(error) == code, path
     public = tmp_path / "ed.pub"
     form = serialization.PublicFormat.SubjectPublicKeyInfo
-    public.write_bytes(ed25519.Ed25519PrivateKey.generate().public_key().public_bytes(serialization.Encoding.PEM, form))
+    public.write_bytes(ed448.Ed448PrivateKey.generate().public_key().public_bytes(serialization.Encoding.PEM, form))
     for path, code in [(public, "key-type"), (junk, "key-unreadable"), (edwards, "key-private"), (tmp_path / "none", "key-unreadable")]:
         with pytest.raises(InputError) as error:
             keys.load_public(path)
@@ -155,10 +154,26 @@ def test_keys_made_elsewhere_are_read(tmp_path: Path) -> None:
     assert keys.load_private(_write(tmp_path / "p384.key", foreign, b"pw"), b"pw").public_key() == foreign.public_key()
 
 
-def test_signatures_are_deterministic_and_checked(key: keys.PrivateKey, other: keys.PrivateKey) -> None:
+@pytest.mark.parametrize("kind", keys.KINDS)
+def test_every_kind_of_key_can_be_made_stored_and_signed_with(tmp_path: Path, kind: str, other: keys.PrivateKey) -> None:
+    public = keys.load_public(keys.new(tmp_path / "demo.key", SECRET, kind))
+    key = keys.load_private(tmp_path / "demo.key", SECRET)
+    assert keys.kind(public) == keys.KINDS[kind]
+    assert keys.read_public(keys.public_der(public), "x") == public == key.public_key()
     signature = keys.sign(key, b"data")
-    assert signature == keys.sign(key, b"data")
-    assert keys.verifies(key.public_key(), signature, b"data")
-    assert not keys.verifies(key.public_key(), signature, b"Data")
+    assert (signature == keys.sign(key, b"data")) == (kind != "ml-dsa-65")
+    assert keys.verifies(public, signature, b"data")
+    assert not keys.verifies(public, signature, b"Data")
     assert not keys.verifies(other.public_key(), signature, b"data")
-    assert not keys.verifies(key.public_key(), b"", b"data")
+
+
+def test_a_kind_that_nobody_knows_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError) as error:
+        keys.new(tmp_path / "demo.key", None, "rsa")
+    assert _code(error) == "key-type"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_stock_tool_verifies_elliptic_curves_only() -> None:
+    """As measured with model_signing 1.1.1."""
+    assert {name for name, kind in keys.KINDS.items() if kind.stock} == {"p256", "p384", "p521"}

@@ -11,10 +11,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from signed_release import FILES
+from signed_release import CLAIMS, FILES
 
 from safeflux_signing.errors import TamperedError
-from safeflux_signing.keys import PrivateKey, load_private, new, public_pem
+from safeflux_signing.keys import KINDS, PrivateKey, load_private, new, public_pem
+from safeflux_signing.sign import cosign, sign
 from safeflux_signing.verify import verify
 
 PYTHON = os.environ.get("SAFEFLUX_STOCK_SIGNING")
@@ -46,6 +47,24 @@ def public(key: PrivateKey, tmp_path: Path) -> Path:
 def test_stock_accepts_what_we_sign(release: Path, public: Path) -> None:
     done = _verify(release, public)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_stock_reads_the_kinds_of_keys_that_are_said_to_be_stock(bare: Path, tmp_path: Path, kind: str) -> None:
+    public = new(tmp_path / "demo.key", None, kind)
+    sign(bare, load_private(tmp_path / "demo.key"), release_id="demo-1.0", sequence=1, claims=CLAIMS, name="demo")
+    assert (_verify(bare, public).returncode == 0) == KINDS[kind].stock
+
+
+def test_stock_accepts_a_release_that_several_have_signed(release: Path, public: Path, key: PrivateKey, other: PrivateKey) -> None:
+    """And each of the further signatures, as a file of its own."""
+    cosign(release, other, [key.public_key()])
+    assert _verify(release, public).returncode == 0
+    line = (release / "signatures.jsonl").read_bytes()
+    (release / "signatures.jsonl").unlink()
+    (release / "model.sig").write_bytes(line)
+    public.write_bytes(public_pem(other.public_key()))
+    assert _verify(release, public).returncode == 0
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,77 @@
+"""What the commands that handle keys share: where a passphrase comes from, how a key is opened, how a refusal is said."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from safeflux_signing.keys import PrivateKey
+
+
+def passphrase_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The ways to give a passphrase. None of them puts it in the command line, where other users of the machine can read it."""
+    # Innermost first, so that the help lists them the other way round.
+    command = click.option("--passphrase-fd", type=click.IntRange(min=0), metavar="N", help="Read it from file descriptor N.")(command)
+    command = click.option("--passphrase-env", metavar="NAME", help="Read the passphrase from environment variable NAME.")(command)
+    return click.option("--passphrase-file", type=click.Path(path_type=Path), metavar="F", help="Read the passphrase from file F.")(command)
+
+
+def read_passphrase(file: Path | None, variable: str | None, descriptor: int | None) -> bytes | None:
+    """The passphrase from wherever it was put, without the line break at its end; None if no place was named."""
+    if file is not None:
+        try:
+            text = file.read_bytes()
+        except OSError as error:
+            raise click.UsageError(f"Cannot read the passphrase from {file}: {error.strerror}") from error
+    elif variable is not None:
+        if variable not in os.environ:
+            raise click.UsageError(f"The environment variable {variable} is not set.")
+        text = os.environb[variable.encode()]
+    elif descriptor is not None:
+        try:
+            with os.fdopen(descriptor, "rb", closefd=False) as stream:
+                text = stream.read()
+        except OSError as error:
+            raise click.UsageError(f"Cannot read the passphrase from descriptor {descriptor}: {error.strerror}") from error
+    else:
+        return None
+    return text.removesuffix(b"\n").removesuffix(b"\r")
+
+
+def load_private(path: Path, passphrase: bytes | None) -> PrivateKey:
+    """The private key, asking for its passphrase if it needs one and somebody is there to answer."""
+    from safeflux_signing import keys as library
+    from safeflux_signing.errors import InputError
+
+    try:
+        return library.load_private(path, passphrase)
+    except InputError as error:
+        if error.findings[0].code != "passphrase-needed" or not asking():
+            raise
+    asked = str(click.prompt(f"Passphrase of {path}", hide_input=True, err=True)).encode("utf-8")
+    return library.load_private(path, asked)
+
+
+def asking() -> bool:
+    """Whether somebody sits at a terminal to answer."""
+    return sys.stdin.isatty()
+
+
+@contextmanager
+def refusing(ctx: click.Context) -> Iterator[None]:
+    """Say every refusal within, with what to do about it, and leave with its exit code."""
+    from safeflux_signing.errors import SigningError
+
+    try:
+        yield
+    except SigningError as error:
+        for finding in error.findings:
+            click.echo(f"Error: {finding}\n{finding.remedy}", err=True)
+        ctx.exit(error.exit_code)
