@@ -16,6 +16,7 @@ from safeflux_signing import dsse, strictjson
 from safeflux_signing.errors import SigningError
 from safeflux_signing.keys import PrivateKey
 from safeflux_signing.sign import sign
+from safeflux_signing.trust import TrustedKey
 from safeflux_signing.verify import verify
 
 
@@ -27,6 +28,12 @@ def key() -> PrivateKey:
 @pytest.fixture(scope="session")
 def other() -> PrivateKey:
     return ec.generate_private_key(ec.SECP256R1())
+
+
+@pytest.fixture
+def entry(key: PrivateKey) -> TrustedKey:
+    """``key``'s public half in a trust store."""
+    return TrustedKey(key.public_key(), "Acme")
 
 
 @pytest.fixture

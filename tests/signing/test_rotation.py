@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 
@@ -13,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from signed_release import MOMENT, codes
+from trust_example import refusal
 
 from safeflux_signing import dsse, keys, manifest, trustchanges
 from safeflux_signing.errors import InputError, RevokedError, SigningError, UnsafeReleaseError, UntrustedKeyError
@@ -29,12 +29,6 @@ WHY = Revocation("stolen", MOMENT)
 
 def rotated(store: TrustStore = STORE, statement: bytes = STATEMENT) -> TrustStore:
     return trustchanges.rotate(store, statement, MOMENT, "rotation")[0]
-
-
-def refusal(of: Callable[[], object]) -> SigningError:
-    with pytest.raises(SigningError) as caught:
-        of()
-    return caught.value
 
 
 def signed(
