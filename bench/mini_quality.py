@@ -106,11 +106,13 @@ def detectors(draw: Drawing, n: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split(":", 1)[0])
     parser.add_argument("--model", type=Path, default=MODEL)
+    parser.add_argument("--detectors", type=Path, default=detector.DIRECTORY)
     parser.add_argument("--each", type=int, default=40, help="pictures per thing, style, character (default: %(default)s)")
     parser.add_argument("--steps", type=int, default=4)
     parser.add_argument("--card", action="store_true", help="write the result into the model's card")
     parser.add_argument("--seed", type=int, default=1_000_000)
     chosen = parser.parse_args()
+    detector.DIRECTORY = chosen.detectors
     n = chosen.each
     say(f"n = {n} pictures a word, {chosen.steps} steps, seeds from {chosen.seed}; judged by the judge at 0.5")
     draw = Drawing(Flux1.load(chosen.model), chosen.seed, chosen.steps)

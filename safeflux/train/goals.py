@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 CLOSED = "units closed"
 _SCALE = 0.1  # of a rate that has to be high: a shortfall of this size moves its weight by the whole gain
-_SEEN, _LOST = 0.2, 0.3  # how much of what the limits allow training may use up: of concepts still seen, of what must stay lost
+_SEEN, _LOST = 0.2, 0.4  # how much of what the limits allow training may use up: of concepts still seen, of what must stay lost
 _CALM = 2  # looks in a row that must be good before the dear one is taken
 _KEEP = 3.0  # what all that must stay weighs at first, a concept weighing 1
 _PRICE, _DEARER = 0.02, 25.0  # of closing the whole budget, at first, and how many times as dear it may become
@@ -67,13 +67,19 @@ class Goals:
         log.debug("update %d: %s", update, row)
         if sum(broken.values()) <= state.shortfall:
             state.best, state.shortfall = gates, sum(broken.values())
-        state.calm = 0 if broken else state.calm + 1
+        state.calm = state.calm + 1 if self._nearly(state, measured) else 0
         if state.calm < _CALM:
             return
         sure = self._sure(state, gates)
-        state.best, state.calm = gates, 0
+        state.best, state.calm = gates, _CALM - 1
         state.met = not state.controller.broken(sure)
         state.controller.update(sure)
+
+    def _nearly(self, state: State, measured: Mapping[str, float]) -> bool:
+        """Whether the few pictures of a look speak for a dear one: no concept is seen, and of what must stay one picture may be missing."""
+        limits = state.controller.constraints
+        slack = {line.name: 1 / len(line.prompts) if line.keep else 0.0 for line in self.often.lines}
+        return all(limits[name].excess(measured[name]) <= allowed for name, allowed in slack.items())
 
     def unharmed(self, state: State) -> Callable[[Tensor], bool]:
         """Whether binary gates [units] do no worse than the best mask did, measured for sure.
