@@ -112,7 +112,9 @@ def mask(
 
 
 def _train(setup: Setup, goals: Goals, state: State, kept: Checkpoints, updates: range) -> None:
-    """Until every goal is met for sure, or there are no more ``updates``; looked at and kept every few of them."""
+    """Until every goal is met for sure, or there are no more ``updates``; looked at and kept every few of them, merged masks at once."""
+    if setup.task.begun and updates.start == 0:
+        goals.look(state, {}, 0)
     for update in updates:
         if state.met:
             return

@@ -22,10 +22,11 @@ log = logging.getLogger(__name__)
 
 CLOSED = "units closed"
 _SCALE = 0.1  # of a rate that has to be high: a shortfall of this size moves its weight by the whole gain
-_SEEN, _LOST = 0.2, 0.4  # how much of what the limits allow training may use up: of concepts still seen, of what must stay lost
+_SEEN, _LOST = 0.2, 0.3  # how much of what the limits allow training may use up: of concepts still seen, of what must stay lost
+_CALMER = 0.15  # part of the gain by which the weight of a concept that is not seen falls
 _CALM = 2  # looks in a row that must be good before the dear one is taken
 _KEEP = 3.0  # what all that must stay weighs at first, a concept weighing 1
-_PRICE, _DEARER = 0.02, 25.0  # of closing the whole budget, at first, and how many times as dear it may become
+_PRICE, _DEARER = 0.1, 10.0  # of closing the whole budget, at first, and how many times as dear it may become
 
 
 class Goals:
@@ -54,7 +55,7 @@ class Goals:
     def _constraint(self, line: Line, start: float) -> Constraint:
         if line.keep:
             return Constraint(line.name, 1 - _LOST * (1 - self._limits.retained.value), floor=True, scale=_SCALE, relax=0.05, start=start)
-        return Constraint(line.name, _SEEN * self._limits.detection.value, scale=0.3)
+        return Constraint(line.name, _SEEN * self._limits.detection.value, scale=0.3, relax=_CALMER)
 
     def look(self, state: State, losses: Mapping[str, float], update: int) -> None:
         """Measure the mask as it would be now, move the weights, keep the best. ``state.met`` once all goals are met, for sure."""
