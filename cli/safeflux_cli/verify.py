@@ -70,9 +70,7 @@ def verify(
     from safeflux_signing.errors import SigningError, gravest
     from safeflux_signing.verify import verify as check
 
-    if key_files and trust_file:
-        raise click.UsageError("Give --key or --trust, not both: a bare key is trusted with anything.")
-    _check_usage(directory, emit_vsa, vsa_key)
+    _check_usage(directory, key_files, trust_file, emit_vsa, vsa_key)
     met: dict[str, bool | None] = dict.fromkeys(required)
     verified: Verified | None = None
     try:
@@ -99,7 +97,9 @@ def verify(
         say.praise(directory, verified, required)
 
 
-def _check_usage(directory: Path, emit_vsa: Path | None, vsa_key: Path | None) -> None:
+def _check_usage(directory: Path, key_files: Sequence[Path], trust_file: Path | None, emit_vsa: Path | None, vsa_key: Path | None) -> None:
+    if key_files and trust_file:
+        raise click.UsageError("Give --key or --trust, not both: a bare key is trusted with anything.")
     if vsa_key and not emit_vsa:
         raise click.UsageError("--vsa-key signs what --emit-vsa writes; give both.")
     if emit_vsa and emit_vsa.exists():
