@@ -113,8 +113,8 @@ def check(data: bytes | None, signed: manifest.Manifest, public_keys: Sequence[k
     findings: list[Finding] = []
     claims: list[Claim] = []
     have: set[manifest.RequiredClaim] = set()
-    lines = (data or b"").split(b"\n")
-    if lines.pop() or data == b"":
+    lines, whole = dsse.lines(data or b"")
+    if data is not None and not whole:
         findings.append(found("json-not-canonical", FILE, "the file is empty, or its last line is cut short"))
     for number, line in enumerate(lines, 1):
         try:

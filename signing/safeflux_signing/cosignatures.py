@@ -23,8 +23,8 @@ def check(
     """Who beside ``signer`` signed ``payload``, by ``data`` (the content of the file, None if there is none); and all that is wrong."""
     findings: list[Finding] = []
     have = {keys.key_id(signer): signer}
-    lines = (data or b"").split(b"\n")
-    if lines.pop() or data == b"":
+    lines, whole = dsse.lines(data or b"")
+    if data is not None and not whole:
         findings.append(found("json-not-canonical", FILE, "the file is empty, or its last line is cut short"))
     for number, line in enumerate(lines, 1):
         try:

@@ -58,6 +58,12 @@ def dumps(bundle: Bundle) -> bytes:
     )
 
 
+def lines(data: bytes) -> tuple[list[bytes], bool]:
+    """The lines of a file that holds one bundle on each, and whether there are any and the last one has its end."""
+    *found, rest = data.split(b"\n")
+    return found, bool(found) and not rest
+
+
 def loads(data: bytes, file: str) -> Bundle:
     """Read a bundle; nothing in it is trusted yet. Raises UnsafeReleaseError with what is not as it must be."""
     bundle = _fields(strictjson.loads(data, file), "the bundle", file, {"mediaType", "verificationMaterial", "dsseEnvelope"})

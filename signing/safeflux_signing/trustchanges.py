@@ -93,8 +93,8 @@ def rotate(store: TrustStore, statement: bytes, now: datetime, file: str) -> tup
 
 def _signers(store: TrustStore, statement: bytes, file: str) -> tuple[list[str], bytes]:
     """The ids of all that signed, each once, and the payload they signed."""
-    *lines, rest = statement.split(b"\n")
-    if rest or not lines:
+    lines, whole = dsse.lines(statement)
+    if not whole:
         raise refusal("json-not-canonical", file, "the statement is empty, or its last line is cut short")
     bundles = [dsse.loads(line, file) for line in lines]
     if len({bundle.payload for bundle in bundles}) != 1:
