@@ -92,26 +92,29 @@ def _measured(policy: Policy, setting: Setting, shared: Path, name: str) -> dict
 
 
 def _erase(policy: Policy, plan: Plan, setting: Setting, task_dir: Path, place: Path) -> dict[str, Any]:
-    """Prepare (once a set of concepts and seed), run the method, bake. What it took: seconds and evaluations of the model."""
+    """Prepare (once a set of concepts and seed), run the method, bake.
+
+    What the method took: seconds, of the clock and of all processors, and evaluations of the model.
+    """
     model = Flux1.load(plan.model_dir)
     if not (task_dir / "prompts.json").is_file():
         task_dir.mkdir(parents=True, exist_ok=True)
         prepare(policy, plan, task_dir, model=model, progress=lambda *_: None)
     model.free_text_encoders()
     task = load_task(policy, plan, task_dir, shows=shows(policy))
-    start, clock = time.monotonic(), {0: 0.0}
+    start, busy, clock = time.monotonic(), time.process_time(), {0: 0.0}
 
     def ticks(what: str, done: int, total: int) -> None:
-        clock[done] = time.monotonic() - start
+        clock[done] = time.process_time() - busy
 
     with _counted() as count:
         edit = _edit(policy, setting, model, task, place, ticks)
-    seconds = time.monotonic() - start
+    seconds, busy = time.monotonic() - start, time.process_time() - busy
     bake(Path(plan.model_dir), edit, place / "model")
     journal = json.loads((place / JOURNAL).read_text()) if (place / JOURNAL).is_file() else {}
     seen = {row["update"]: [row["rates"][c.name] for c in policy.concepts] for row in journal.get("journal", ())}
     looks = [[clock[update], sum(rates) / len(rates)] for update, rates in seen.items() if update in clock]
-    cost = {"seconds": seconds, "evaluations": count["evaluations"], "looks": looks}
+    cost = {"seconds": seconds, "processor": busy, "evaluations": count["evaluations"], "looks": looks}
     return cost | {"units": _units(model, edit), "unmet": journal.get("unmet", [])}
 
 

@@ -26,9 +26,9 @@ concepts:
 retain: [{general}]
 method: {method}
 limits: # what the mask is trained to; the table compares rates, not verdicts, so little confidence will do
-  detection: {{at_most: 0.04, confidence: 0.6}}
+  detection: {{at_most: 0.10, confidence: 0.6}}
   attack_success: {{at_most: 0.30, confidence: 0.6}}
-  retained: {{at_least: 0.96, confidence: 0.6}}
+  retained: {{at_least: 0.90, confidence: 0.6}}
 audit:
   images: {images}
   attacks:

@@ -81,13 +81,14 @@ def sites() -> list[dict[str, Any]]:
 
 def training() -> dict[str, Any]:
     """Four looks: a concept that goes, one that does not."""
-    journal = [
+    journal: list[dict[str, Any]] = [
         {
             "update": 10 * i, "losses": {"sword": 1 / i, "what must stay": 0.01 * i}, "weights": {"sword": 2.0**i, "what must stay": 0.5},
             "rates": {"sword": 1 - 0.25 * i, "what must stay": 1.0},
         }
         for i in range(1, 5)
     ]  # fmt: skip
+    journal[-1]["sure"] = {"sword": 0.02, "what must stay": 0.98}
     return {"journal": journal, "rates": {"sword": 0.02, "what must stay": 0.97}, "unmet": ["sword: wanted at most 0.01, reached 0.02"]}
 
 

@@ -15,6 +15,7 @@ recomputation, one backward pass, all concepts are learnt at once, and noise is 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,6 +47,7 @@ from safeflux.types import JOURNAL, Masks, Progress, TextCond
 
 _STEEPEST = 10.0  # gradient of one gate, in units of the root mean square over all
 _ANNEALED = 50  # updates until noise and temperature are at their ends
+_SWIFT = 70  # updates at the whole learning rate; after them it falls with their number, so that the mask comes to rest
 _WEIGHED = 4  # batches on which it is weighed which units to reopen first
 _BEGUN = -1.0  # logit of what a merged release had closed: closed, but near enough to the threshold to come back
 
@@ -60,6 +62,7 @@ class Setup:
     scale: list[float]
     batch: int
     budget: float
+    rate: float
     surgery: bool
     recompute: bool
     progress: Progress
@@ -69,8 +72,8 @@ def mask(
     model: Flux1,
     task: TrainingTask,
     *,
-    updates: int = 200,
-    batch: int = 40,
+    updates: int = 300,
+    batch: int = 20,
     beta: float | None = None,
     budget: float = 0.05,
     rate: float = 0.3,
@@ -84,22 +87,25 @@ def mask(
 ) -> Masks:
     """Train the mask until held-out pictures keep the limits, binarise it, and reopen what need not be closed.
 
-    At most ``updates`` steps of momentum with learning rate ``rate`` and ``batch`` pictures, half of them concepts. ``beta`` fixes the
-    weight of what must stay, instead of letting the limits decide. ``budget``: the share of all units to aim at. ``radius`` of the
-    adversary's ball, 0 for none; ``surgery``: erase gradients lose what points against what must stay; ``start``: which gates begin
-    near their threshold. ``sites``: see ``models.sites.choose``; those of earlier releases' masks come with them. ``recompute``
-    trades a third forward pass for memory that does not grow with the steps. Where releases are merged, it starts from the
-    product of their masks and may reopen what it can do without. With ``scratch``, an interrupted call continues there
-    and ends with the same mask, and ``journal.json`` there tells how it went, limits that were not met included.
+    At most ``updates`` steps of momentum with ``batch`` pictures (more for many concepts), half of them concepts, and learning rate
+    ``rate`` times the root of the concepts' number: each of many has its gradient in fewer of the gates. ``beta`` fixes the weight of
+    what must stay, instead of letting the limits decide. ``budget``: the share of all units to aim at; training goes on for it a
+    while after every limit is kept. ``radius`` of the adversary's ball, 0 for none; ``surgery``: erase gradients lose what points
+    against what must stay; ``start``: which gates begin near their threshold. ``sites``: see ``models.sites.choose``; those of earlier
+    releases' masks come with them. ``recompute`` trades a third forward pass for memory that does not grow with the steps. Where
+    releases are merged, it starts from the product of their masks and may reopen what it can do without. With ``scratch``, an
+    interrupted call continues there and ends with the same mask, and ``journal.json`` there tells how it went, limits that were not
+    met included.
     Raises ``OptionError`` for unknown sites, ``StageError`` where nothing can be measured.
     """
     chosen = choose(model.sites(), sites) | {name: model.sites()[name] for name in (*task.shut, *task.begun)}
     if not task.concepts:
         return Masks({name: ~task.shut.get(name, torch.zeros(site.units, dtype=torch.bool)).cpu() for name, site in chosen.items()})
     scale = [task.distance[c.name] for c in task.concepts]
-    setup = Setup(model, task, chosen, scale, batch, budget, surgery, recompute, progress or _silent)
+    rate *= math.sqrt(len(task.concepts))
+    setup = Setup(model, task, chosen, scale, batch, budget, rate, surgery, recompute, progress or _silent)
     goals = Goals(model, task, chosen, budget=budget, batch=batch)
-    state = _begin(setup, goals.controller(beta), rate, radius)
+    state = _begin(setup, goals.controller(beta), radius)
     kept = Checkpoints(scratch, {"logits": state.gates.logits}, state.tool)
     if not (done := state.resume(kept)) and start == "wanda" and not task.begun:
         favour(state.gates, model, task, chosen, share=2 * budget, batch=batch)
@@ -120,6 +126,7 @@ def _train(setup: Setup, goals: Goals, state: State, kept: Checkpoints, updates:
             return
         setup.progress("train the mask", update, updates.stop)
         state.gates.anneal(1.0 if setup.task.begun else min(1.0, update / _ANNEALED))
+        state.tool.param_groups[0]["lr"] = setup.rate * min(1.0, _SWIFT / (update + 1))
         losses = _update(setup, state, draw(setup.task, setup.batch, update, state.mining), update)
         if (update + 1) % EVERY == 0 or update + 1 == updates.stop:
             goals.look(state, losses, update + 1)
@@ -138,12 +145,11 @@ def _silent(what: str, done: int, total: int) -> None:
     pass
 
 
-def _begin(setup: Setup, controller: Controller, rate: float, radius: float) -> State:
+def _begin(setup: Setup, controller: Controller, radius: float) -> State:
     gates = Gates(setup.sites.values(), device=setup.model.device)
     gates.shut = gates.closing(setup.task.shut)
-    with torch.no_grad():
-        gates.logits[gates.closing(setup.task.begun)] = _BEGUN
-    tool = torch.optim.SGD([gates.logits], lr=rate, momentum=0.9, dampening=0.9)
+    gates.begin(gates.closing(setup.task.begun), _BEGUN)
+    tool = torch.optim.SGD([gates.logits], lr=setup.rate, momentum=0.9, dampening=0.9)
     return State(gates, tool, controller, Mining(len(setup.task.retain)), Adversary(radius, setup.task.seed), gates.hard())
 
 
@@ -163,7 +169,7 @@ def _update(setup: Setup, state: State, batch: Batch, update: int) -> dict[str, 
     assert gates.logits.grad is not None
     gates.logits.grad.div_(gates.logits.grad.square().mean().sqrt().clamp(min=1e-20)).clamp_(-_STEEPEST, _STEEPEST)
     state.tool.step()
-    gates.limit()
+    gates.settle()
     return losses
 
 

@@ -12,9 +12,15 @@ from safeflux.policy import Policy
 TRAIN_PROMPTS = 20  # per concept; the paper's number
 CANDIDATES = 2.5  # pairs drawn for each one kept, since the paper's filter drops some
 EVERY, LOOK, SURE, TRIES = 10, 24, 64, 6  # the mask: updates between looks, pictures a line then, and in the end so many times
+FEWEST = 2  # the mask: pictures of a concept in an update
 _FULL = ("the base model's target, forward, back", 3)  # and the evaluations these are, of each step
 _LAYERS = {"text-attention": (4, 0), "attention": (8, 3), "ff": (16, 9)}  # esd's, width x width a double and a single block
 _TRAINED = 10  # numbers a trained weight takes in bfloat16: a copy, its gradient, and both again in float32 with Adam's two
+
+
+def each(batch: int, concepts: int) -> int:
+    """Pictures of each concept in a batch that is half concepts; where they are many it grows, since one picture teaches little."""
+    return max(FEWEST, batch // 2 // concepts)
 
 
 def erasing(policy: Policy, geometry: Geometry) -> tuple[str, int]:
@@ -31,7 +37,7 @@ def erasing(policy: Policy, geometry: Geometry) -> tuple[str, int]:
             return "a closed form: nothing is drawn", 0
         images = 3 * _option(policy, "images") * len(policy.concepts)
         return f"{images} pictures for concepts, anchors and what must stay; nothing is trained", images * steps
-    updates, batch = _option(policy, "updates"), _option(policy, "batch")
+    updates, batch = _option(policy, "updates"), _pictures(policy)
     what = f"{updates} updates of {batch} pictures: "
     if name == "esd":  # one step of each picture, after those that lead to it: half of the others
         return what + "to a noise level, the base model twice there, forward, back", updates * batch * (steps + 7) // 2
@@ -50,12 +56,17 @@ def kept(policy: Policy, geometry: Geometry) -> int:
         return geometry.activations
     if "updates" not in options("method", policy.method.name):
         return 0
-    batch = _option(policy, "batch")
+    batch = _pictures(policy)
     if policy.method.name == "esd":
         double, single = _LAYERS[str(_chosen(policy, "sites"))]
         layers = (double * geometry.double + single * geometry.single) * geometry.width**2
         return batch * geometry.activations + _TRAINED * layers
     return gradient(geometry, batch, recompute=bool(_option(policy, "recompute")))
+
+
+def _pictures(policy: Policy) -> int:
+    batch, concepts = _option(policy, "batch"), len(policy.concepts)
+    return max(batch, 2 * concepts * each(batch, concepts)) if policy.method.name == "mask" else batch
 
 
 def gradient(geometry: Geometry, batch: int, *, recompute: bool) -> int:

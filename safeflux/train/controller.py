@@ -9,10 +9,8 @@ multiplicative steps, which cannot leave the positive numbers.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-
-_SMALLEST = 0.01
 
 
 @dataclass(frozen=True)
@@ -20,7 +18,7 @@ class Constraint:
     """``name``'s measured value has to be at most ``limit``, or at least with ``floor``.
 
     ``scale``: a violation of this size moves the weight by the whole gain. ``relax``: the part of the gain by which the weight falls
-    when the value is as good as a rate can be: 0, or 1 with ``floor``. ``start``: the weight to begin with; ``most``: the largest.
+    when the value is as good as a rate can be: 0, or 1 with ``floor``. ``start``: the weight to begin with, between ``least`` and ``most``.
     ``aim``: what is only aimed at has a weight like the others, but nothing is broken where it is missed.
     """
 
@@ -30,6 +28,7 @@ class Constraint:
     scale: float = 0.1
     relax: float = 0.3
     start: float = 1.0
+    least: float = 0.01
     most: float = 30.0
     aim: bool = False
 
@@ -70,14 +69,20 @@ class Controller:
         self.weights = {c.name: c.start for c in constraints}
         self._gain, self._fixed = gain, frozenset(fixed)
 
-    def update(self, measured: Mapping[str, float]) -> None:
-        """One dual step by ``measured`` values, by name; a constraint that was not measured keeps its weight."""
+    def update(self, measured: Mapping[str, float], *, falling: Collection[str] | None = None) -> None:
+        """One dual step by ``measured`` values, by name; a constraint that was not measured keeps its weight.
+
+        Only the weights named in ``falling``, by default all, may become smaller.
+        """
         for name, value in measured.items():
             constraint = self.constraints[name]
             if name in self._fixed:
                 continue
-            moved = self.weights[name] * math.exp(self._gain * constraint.push(value))
-            self.weights[name] = min(constraint.most, max(_SMALLEST, moved))
+            push = constraint.push(value)
+            if push < 0 and falling is not None and name not in falling:
+                continue
+            moved = self.weights[name] * math.exp(self._gain * push)
+            self.weights[name] = min(constraint.most, max(constraint.least, moved))
 
     def broken(self, measured: Mapping[str, float]) -> dict[str, float]:
         """The limits that ``measured`` breaks, by how much in units of their scales."""

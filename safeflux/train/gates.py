@@ -2,7 +2,8 @@
 
 Both the noise and the temperature are annealed (as in continuous sparsification, Savarese, Silva and Maire, NeurIPS 2020,
 arXiv 1912.04427), so that sampled gates come near the hard ones that will be kept; but not to nothing, and no logit goes so far that
-no noise could bring its gate back. A mask that froze before every limit was kept would never keep them.
+no noise could bring its gate back. A mask that froze before every limit was kept would never keep them. So single updates stay
+noisy, and the binary mask is that of the logits' running mean (Polyak and Juditsky, SIAM J. Control Optim. 1992).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ _LOW, _HIGH = -0.1, 1.1  # the stretched interval; what falls outside [0, 1] is 
 _WARM, _COLD = 0.83, 0.4  # temperatures at the beginning (the paper's) and at the end
 _QUIET = 0.5  # the noise that is left in the end
 _LEAST, _MOST = -2.0, 3.0  # logits
+_STEADY = 0.9  # share of the running mean that an update leaves
 
 
 def concrete(logit: Tensor, noise: Tensor, temperature: float) -> Tensor:
@@ -29,13 +31,15 @@ def concrete(logit: Tensor, noise: Tensor, temperature: float) -> Tensor:
 class Gates:
     """One logit a unit, all in one vector [units of all sites], in the order of the sites.
 
-    ``sample`` gives stochastic gates in [0, 1], ``hard`` the binary ones the mask will have. Gates that ``shut`` names stay closed.
+    ``sample`` gives stochastic gates in [0, 1], ``hard`` the binary ones the mask will have, by the running mean of the logits.
+    Gates that ``shut`` names stay closed.
     """
 
     def __init__(self, sites: Iterable[Site], *, device: torch.device, initial: float = 2.5) -> None:
         self.units = {site.name: site.units for site in sites}
         total = sum(self.units.values())
         self.logits = torch.full((total,), initial, device=device, requires_grad=True)
+        self.mean = self.logits.detach().clone()
         self.shut = torch.zeros(total, dtype=torch.bool, device=device)
         self.noise, self.temperature = 1.0, _WARM
 
@@ -48,9 +52,16 @@ class Gates:
         self.temperature = _WARM * (_COLD / _WARM) ** progress
 
     @torch.no_grad()
-    def limit(self) -> None:
-        """Bring logits back to where their gates can still change."""
+    def begin(self, which: Tensor, logit: float) -> None:
+        """Before any update: let the gates ``which`` (bool [units]) begin at ``logit``."""
+        self.logits[which] = logit
+        self.mean[which] = logit
+
+    @torch.no_grad()
+    def settle(self) -> None:
+        """After each update: bring logits back to where their gates can still change, and go on with their running mean."""
         self.logits.clamp_(_LEAST, _MOST)
+        self.mean.lerp_(self.logits, 1 - _STEADY)
 
     def sample(self, generator: torch.Generator) -> Tensor:
         """One draw for a whole rollout [units]: differentiable, exactly 0 or 1 for most units."""
@@ -58,8 +69,8 @@ class Gates:
         return concrete(self.logits, self.noise * (u.log() - (-u).log1p()), self.temperature).masked_fill(self.shut, 0)
 
     def hard(self) -> Tensor:
-        """Binary gates [units]: 1 where the stretched mean gate is at least one half (logit above 0)."""
-        return ((self.logits.detach() > 0) & ~self.shut).to(self.logits.dtype)
+        """Binary gates [units]: 1 where the stretched mean gate is at least one half (mean logit above 0)."""
+        return ((self.mean > 0) & ~self.shut).to(self.logits.dtype)
 
     def by_site(self, flat: Tensor) -> dict[str, Tensor]:
         """Numbers over all units [..., units], cut up by site."""

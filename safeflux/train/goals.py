@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from functools import cached_property
 
 import torch
@@ -14,19 +14,21 @@ from safeflux.models.flux1 import Flux1
 from safeflux.models.sites import Site
 from safeflux.plan.erasing import LOOK, SURE
 from safeflux.train.controller import Constraint, Controller
-from safeflux.train.held_out import HeldOut, Line
+from safeflux.train.held_out import GENERAL, HeldOut, Line, near
 from safeflux.train.state import State
 from safeflux.train.task import TrainingTask
 
 log = logging.getLogger(__name__)
 
 CLOSED = "units closed"
-_SCALE = 0.1  # of a rate that has to be high: a shortfall of this size moves its weight by the whole gain
+_SCALE = 0.2  # of a rate that has to be high: a shortfall of this size moves its weight by the whole gain
 _SEEN, _LOST = 0.2, 0.3  # how much of what the limits allow training may use up: of concepts still seen, of what must stay lost
+_MOST = 10.0  # weight of a concept
 _CALMER = 0.15  # part of the gain by which the weight of a concept that is not seen falls
+_PATIENCE = 4  # looks after the limits were kept without a smaller mask that keeps them, until it is enough
 _CALM = 2  # looks in a row that must be good before the dear one is taken
 _KEEP = 3.0  # what all that must stay weighs at first, a concept weighing 1
-_PRICE, _DEARER = 0.1, 10.0  # of closing the whole budget, at first, and how many times as dear it may become
+_PRICE, _DEAREST = 0.1, 1.0  # of closing the whole budget: at first and at least, and at most
 
 
 class Goals:
@@ -44,43 +46,69 @@ class Goals:
         return HeldOut(*self._parts, n=SURE, seed=self._seed + 2**29, batch=self._batch)
 
     def controller(self, beta: float | None) -> Controller:
-        """One constraint a line, and one for the budget. ``beta`` fixes what keeping weighs."""
-        kept = sum(line.keep for line in self.often.lines)
-        start = (_KEEP if beta is None else beta) / max(1, kept)
-        found = [self._constraint(line, start) for line in self.often.lines]
+        """One constraint a line, and one for the budget. Neighbours together weigh as much as the rest of what must stay; ``beta`` fixes
+        what all that weighs.
+        """
+        kept = [line.name for line in self.often.lines if line.keep]
+        neighbours = len(kept) - (GENERAL in kept)
+        part = (_KEEP if beta is None else beta) / max(1, bool(neighbours) + (GENERAL in kept))
+        found = [self._constraint(line, part if line.name == GENERAL else part / max(1, neighbours)) for line in self.often.lines]
         fixed = () if beta is None else tuple(line.name for line in self.often.lines if line.keep)
-        price = Constraint(CLOSED, self._budget, scale=self._budget, start=_PRICE, most=_PRICE * _DEARER, aim=True)
+        price = Constraint(CLOSED, self._budget, scale=self._budget, relax=0.6, start=_PRICE, least=_PRICE, most=_DEAREST, aim=True)
         return Controller([*found, price], fixed=fixed)
 
     def _constraint(self, line: Line, start: float) -> Constraint:
         if line.keep:
             return Constraint(line.name, 1 - _LOST * (1 - self._limits.retained.value), floor=True, scale=_SCALE, relax=0.05, start=start)
-        return Constraint(line.name, _SEEN * self._limits.detection.value, scale=0.3, relax=_CALMER)
+        return Constraint(line.name, _SEEN * self._limits.detection.value, scale=0.2, relax=_CALMER, most=_MOST)
 
     def look(self, state: State, losses: Mapping[str, float], update: int) -> None:
-        """Measure the mask as it would be now, move the weights, keep the best. ``state.met`` once all goals are met, for sure."""
+        """Measure the mask as it would be now, move the weights, keep the best.
+
+        ``state.met`` when every limit is kept for sure and the mask is within the budget, or when no smaller one has been found for long.
+        """
         gates = state.gates.hard()
         measured = self._measure(self.often, state, gates)
         row = {"update": update, "losses": dict(losses), "weights": dict(state.controller.weights), "rates": measured}
         state.journal.append(row)
-        state.controller.update(measured)
-        broken = state.controller.broken(measured)
         log.debug("update %d: %s", update, row)
-        if sum(broken.values()) <= state.shortfall:
+        broken, clearly = state.controller.broken(measured), state.controller.broken(self._lenient(measured))
+        seen = [line.name for line in self.often.lines if not line.keep and line.name in broken]
+        self._weigh(state, measured, broken, clearly)
+        if not state.held and sum(broken.values()) <= state.shortfall:
             state.best, state.shortfall = gates, sum(broken.values())
-        state.calm = state.calm + 1 if self._nearly(state, measured) else 0
-        if state.calm < _CALM:
-            return
-        sure = self._sure(state, gates)
-        state.best, state.calm = gates, _CALM - 1
-        state.met = not state.controller.broken(sure)
-        state.controller.update(sure)
+        state.calm = 0 if seen or clearly else state.calm + 1
+        if state.calm >= _CALM and (not state.held or measured[CLOSED] < _closed(state.best)):
+            self._look_for_sure(state, gates)
+        elif state.held:
+            state.waited += 1
+        state.met = state.held and (_closed(state.best) <= self._budget or state.waited >= _PATIENCE)
 
-    def _nearly(self, state: State, measured: Mapping[str, float]) -> bool:
-        """Whether the few pictures of a look speak for a dear one: no concept is seen, and of what must stay one picture may be missing."""
-        limits = state.controller.constraints
-        slack = {line.name: 1 / len(line.prompts) if line.keep else 0.0 for line in self.often.lines}
-        return all(limits[name].excess(measured[name]) <= allowed for name, allowed in slack.items())
+    def _weigh(self, state: State, measured: Mapping[str, float], broken: Container[str], clearly: Container[str]) -> None:
+        """Move the weights. Closing grows no dearer while any concept is clearly seen; a concept weighs less only where what must stay is
+        lost, of its neighbours or in general. Once every limit was kept for sure, what keeps them weighs no less: a smaller mask is
+        wanted.
+        """
+        concepts, kept = ([line.name for line in self.often.lines if line.keep == keep] for keep in (False, True))
+        costly = [name for name in concepts if near(name) in broken or GENERAL in clearly]
+        falling = [CLOSED, *([] if state.held else [*kept, *costly])]
+        state.controller.update(dict(measured) | ({CLOSED: 0.0} if any(name in clearly for name in concepts) else {}), falling=falling)
+
+    def _lenient(self, measured: Mapping[str, float]) -> dict[str, float]:
+        """``measured``, but for one picture of each line: of so few, one says little."""
+        one = {line.name: (1 if line.keep else -1) / len(line.prompts) for line in self.often.lines}
+        return {name: min(1.0, max(0.0, value + one.get(name, 0.0))) for name, value in measured.items()}
+
+    def _look_for_sure(self, state: State, gates: Tensor) -> None:
+        """The dear look. Once all limits are kept, only a mask that keeps them with fewer units closed is better."""
+        sure = self._sure(state, gates)
+        state.journal[-1]["sure"] = sure
+        kept = not state.controller.broken(sure)
+        if kept or not state.held:
+            state.best, state.held = gates, kept
+        state.waited = 0 if kept else state.waited + 1
+        state.calm = _CALM - 1
+        state.controller.update({line.name: sure[line.name] for line in self.sure.lines}, falling=())
 
     def unharmed(self, state: State) -> Callable[[Tensor], bool]:
         """Whether binary gates [units] do no worse than the best mask did, measured for sure.
@@ -119,5 +147,8 @@ class Goals:
         return self._known[key]
 
     def _measure(self, how: HeldOut, state: State, gates: Tensor) -> dict[str, float]:
-        closed = 1 - float(gates.mean(dtype=torch.float32))
-        return how.measure(state.gates.by_site(gates)) | {CLOSED: closed}
+        return how.measure(state.gates.by_site(gates)) | {CLOSED: _closed(gates)}
+
+
+def _closed(gates: Tensor) -> float:
+    return 1 - float(gates.mean(dtype=torch.float32))

@@ -36,12 +36,17 @@ class Line:
         return replace(self, prompts=tuple(self.prompts[i] for i in at), seeds=tuple(self.seeds[i] for i in at))
 
 
+def near(concept: str) -> str:
+    """The name of the line of a concept's neighbours."""
+    return f"neighbours of {concept}"
+
+
 def groups(task: TrainingTask, retain: Sequence[Prompt]) -> dict[str, list[int]]:
-    """Places in ``retain`` of each concept's neighbours (by "neighbours of <concept>") and of all that is general."""
+    """Places in ``retain`` of each concept's neighbours (by ``near``) and of all that is general."""
     found: dict[str, list[int]] = {}
     for i, prompt in enumerate(retain):
         owner = next((c for c in task.concepts if prompt.is_near(c)), None)
-        found.setdefault(f"neighbours of {owner.name}" if owner else GENERAL, []).append(i)
+        found.setdefault(near(owner.name) if owner else GENERAL, []).append(i)
     return found
 
 

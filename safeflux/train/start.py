@@ -25,14 +25,13 @@ def favour(gates: Gates, model: Flux1, task: TrainingTask, sites: Mapping[str, S
     """Put the likeliest ``share`` of all gates near their threshold, an equal part of it for each concept."""
     rest = [p.text for p in task.retain[:: max(1, len(task.retain) // (2 * _PROMPTS))]]
     usual = _loudness(model, task, sites, rest, batch)
-    with torch.no_grad():
-        for concept in task.concepts:
-            pairs = task.pairs[concept.name][:_PROMPTS]
-            named, anchors = (
-                _loudness(model, task, sites, texts, batch) for texts in ([p.prompt.text for p in pairs], [p.anchor for p in pairs])
-            )
-            score = torch.cat([_contrast(named[site], torch.maximum(anchors[site], usual[site])) for site in gates.units])
-            gates.logits[most(score, share / len(task.concepts))] = _NEAR
+    for concept in task.concepts:
+        pairs = task.pairs[concept.name][:_PROMPTS]
+        named, anchors = (
+            _loudness(model, task, sites, texts, batch) for texts in ([p.prompt.text for p in pairs], [p.anchor for p in pairs])
+        )
+        score = torch.cat([_contrast(named[site], torch.maximum(anchors[site], usual[site])) for site in gates.units])
+        gates.begin(most(score, share / len(task.concepts)), _NEAR)
 
 
 def _loudness(model: Flux1, task: TrainingTask, sites: Mapping[str, Site], texts: Sequence[str], batch: int) -> dict[str, Tensor]:

@@ -15,12 +15,15 @@ from safeflux.train.controller import Controller
 from safeflux.train.gates import Gates
 from safeflux.train.mining import Mining
 
+_PLAIN = ("shortfall", "calm", "held", "waited", "met", "journal")  # fields that JSON can hold
+
 
 @dataclass
 class State:
     """``best``: the hard gates [units] that broke the limits least, ``shortfall`` by how much; ``journal``: a row for each look at them.
 
-    ``calm``: how many looks in a row found every limit kept; ``met``: whether training is over because they all are.
+    ``calm``: how many looks in a row found every limit kept; ``held``: whether ``best`` keeps them all, for sure; ``waited``: how many
+    looks since then have not found a smaller mask that does; ``met``: whether training is over.
     """
 
     gates: Gates
@@ -31,14 +34,16 @@ class State:
     best: Tensor
     shortfall: float = float("inf")
     calm: int = 0
+    held: bool = False
+    waited: int = 0
     met: bool = False
     journal: list[dict[str, Any]] = field(default_factory=list)
 
     def save(self, kept: Checkpoints, done: int) -> None:
-        more = {"shut": self.gates.shut.to(torch.uint8), "best": self.best}
+        more = {"shut": self.gates.shut.to(torch.uint8), "mean": self.gates.mean, "best": self.best}
         more |= {f"mining.{name}": tensor for name, tensor in self.mining.state().items()}
         more |= {f"adversary.{name}": tensor for name, tensor in self.adversary.state().items()}
-        rest = {"shortfall": self.shortfall, "calm": self.calm, "met": self.met, "journal": self.journal}
+        rest = {name: getattr(self, name) for name in _PLAIN}
         kept.save(done, more, rest | {"weights": self.controller.weights})
 
     def resume(self, kept: Checkpoints) -> int:
@@ -47,10 +52,12 @@ class State:
         if done:
             device = self.gates.logits.device
             self.gates.shut, self.best = more["shut"].bool().to(device), more["best"].to(device)
+            self.gates.mean = more["mean"].to(device)
             self.mining.restore(_below(more, "mining."))
             self.adversary.restore({name: tensor.to(device) for name, tensor in _below(more, "adversary.").items()})
             self.controller.restore(data["weights"])
-            self.shortfall, self.calm, self.met, self.journal = data["shortfall"], data["calm"], data["met"], data["journal"]
+            for name in _PLAIN:
+                setattr(self, name, data[name])
         return done
 
 

@@ -68,14 +68,14 @@ def test_it_stops_as_soon_as_every_limit_is_kept_for_sure(model: Flux1, tmp_path
 
 
 def test_limits_that_cannot_be_met_are_named_with_the_best_that_was_reached(model: Flux1, tmp_path: Path) -> None:
-    """The detector sees swords whatever is done; the weight of swords rises, that of what is kept does not."""
+    """The detector sees swords whatever is done; the weight of swords rises, that of what is kept does not: neon is gone at no cost."""
     seen = Script(model, lambda prompt: prompt.concept != "neon")
     mask(model, small_task(model, shows=seen), **SHORT, scratch=tmp_path)
     found = journal(tmp_path)
     assert found["unmet"] == ["sword: wanted at most 0.04, reached 1"]
     first, last = (row["weights"] for row in (found["journal"][0], found["journal"][-1]))
     assert last["sword"] > 1.5 * first["sword"]
-    assert last["neon"] < first["neon"]
+    assert last["neon"] == first["neon"]
     assert last["what must stay"] < first["what must stay"]
 
 

@@ -9,7 +9,6 @@ from training import Script, small_task
 
 from safeflux.errors import StageError
 from safeflux.models.flux1 import Flux1
-from safeflux.train.goals import CLOSED, Goals
 from safeflux.train.held_out import GENERAL, HeldOut, groups
 from safeflux.types import Prompt
 
@@ -50,13 +49,3 @@ def test_without_a_detector_nothing_is_claimed(model: Flux1) -> None:
 def test_neighbours_belong_to_their_concept(model: Flux1) -> None:
     task = small_task(model)
     assert groups(task, task.retain) == {"neighbours of sword": [0], GENERAL: [1, 2, 3]}
-
-
-def test_goals_leave_room_for_the_confidence_the_audit_demands(model: Flux1) -> None:
-    """Limits of 0.2 and 0.8."""
-    goals = Goals(model, small_task(model), model.sites(), budget=0.05, batch=8)
-    constraints = goals.controller(None).constraints
-    assert constraints["sword"].limit == pytest.approx(0.04)
-    assert constraints[GENERAL].limit == pytest.approx(0.94)
-    assert constraints[CLOSED].limit == 0.05
-    assert sum(c.start for c in constraints.values() if c.floor) == pytest.approx(3.0)

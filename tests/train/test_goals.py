@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import json
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+import torch
+from training import Script, small_task
+
+from safeflux.models.flux1 import Flux1
+from safeflux.train import goals as module
+from safeflux.train.adversary import Adversary
+from safeflux.train.gates import Gates
+from safeflux.train.goals import CLOSED, Goals
+from safeflux.train.held_out import GENERAL, near
+from safeflux.train.mining import Mining
+from safeflux.train.state import State
+
+
+@pytest.fixture(scope="module")
+def model(tiny: Path) -> Flux1:
+    return Flux1.load(tiny)
+
+
+def test_goals_leave_room_for_the_confidence_the_audit_demands(model: Flux1) -> None:
+    """Limits of 0.2 and 0.8."""
+    goals = Goals(model, small_task(model), model.sites(), budget=0.05, batch=8)
+    constraints = goals.controller(None).constraints
+    assert constraints["sword"].limit == pytest.approx(0.04)
+    assert constraints[GENERAL].limit == pytest.approx(0.94)
+    assert constraints[CLOSED].limit == 0.05
+    assert (constraints[GENERAL].start, constraints[near("sword")].start) == (1.5, 1.5)
+    assert goals.controller(7.0).weights[GENERAL] == 3.5
+
+
+class Trial:
+    """Goals, and a state whose mask is whatever a test wants it to be. ``seen``: whether the detector sees concepts; ``lost``: no cross."""
+
+    def __init__(self, model: Flux1, *, budget: float) -> None:
+        self.seen = self.lost = False
+        task = small_task(
+            model, shows=Script(model, lambda prompt: self.seen if prompt.concept else prompt.expects != ("cross",) or not self.lost)
+        )
+        self.goals = Goals(model, task, model.sites(), budget=budget, batch=8)
+        gates = Gates(model.sites().values(), device=model.device)
+        tool = torch.optim.SGD([gates.logits], lr=1.0)
+        more = (self.goals.controller(None), Mining(len(task.retain)), Adversary(0.1, 0))
+        self.state = State(gates, tool, *more, gates.hard())
+
+    def look(self, closed: int) -> int:
+        """With so many units closed; how many the best mask so far has closed."""
+        self.state.gates.begin(torch.ones(len(self.state.gates), dtype=torch.bool), 2.5)
+        self.state.gates.begin(torch.arange(len(self.state.gates)) < closed, -1.0)
+        self.goals.look(self.state, {}, 0)
+        return int((self.state.best == 0).sum())
+
+
+@pytest.fixture
+def trial(model: Flux1, monkeypatch: pytest.MonkeyPatch) -> Trial:
+    monkeypatch.setattr(module, "LOOK", 2)
+    monkeypatch.setattr(module, "SURE", 3)
+    return Trial(model, budget=1e-4)
+
+
+def test_a_mask_that_keeps_every_limit_gives_way_only_to_a_smaller_one_that_does(trial: Trial) -> None:
+    for _ in range(2):
+        trial.look(20)
+    assert trial.state.held
+    assert not trial.state.met
+    assert trial.look(30) == 20
+    assert trial.look(10) == 10
+    trial.seen = True
+    assert trial.look(5) == 10
+    trial.seen = False
+    assert (trial.look(5), trial.look(5)) == (10, 5)  # two good looks in a row, and then for sure
+    schema = json.loads((files("safeflux") / "schemas" / "erasure_report.schema.json").read_text())
+    assert set(trial.state.journal[-1]) == set(schema["$defs"]["look"]["properties"])
+
+
+def test_once_kept_only_the_price_of_closing_falls(trial: Trial) -> None:
+    for _ in range(2):
+        trial.look(20)
+    before = dict(trial.state.controller.weights)
+    trial.look(0)
+    after = trial.state.controller.weights
+    assert {name for name in after if after[name] < before[name]} == {CLOSED}
+    assert after["sword"] == before["sword"]
+
+
+def test_a_concept_that_is_gone_weighs_less_only_where_its_neighbours_are_lost(trial: Trial) -> None:
+    weights = trial.state.controller.weights
+    trial.look(20)
+    assert (weights["sword"], weights["neon"]) == (1.0, 1.0)
+    trial.lost = True
+    trial.look(20)
+    assert weights["sword"] < weights["neon"] == 1.0
+    assert weights[near("sword")] > weights[GENERAL]
+
+
+def test_closing_grows_dearer_while_no_concept_is_clearly_seen(trial: Trial) -> None:
+    weights = trial.state.controller.weights
+    trial.seen = True
+    trial.look(20)
+    before = weights[CLOSED]
+    trial.seen = False
+    trial.look(20)
+    assert weights[CLOSED] > before == trial.goals.controller(None).constraints[CLOSED].least
+
+
+def test_it_is_enough_within_the_budget_or_after_long_without_a_smaller_mask(trial: Trial, model: Flux1) -> None:
+    for _ in range(2):
+        trial.look(20)
+    for _ in range(3):
+        trial.look(20)
+        assert not trial.state.met
+    trial.look(20)
+    assert trial.state.met
+    roomy = Trial(model, budget=0.9)
+    roomy.look(20)
+    assert not roomy.state.met
+    roomy.look(20)
+    assert roomy.state.met
