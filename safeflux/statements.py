@@ -10,6 +10,7 @@ import platform
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
+from datetime import datetime
 from importlib import metadata
 from typing import Any
 
@@ -134,8 +135,13 @@ def base_name(policy: Policy) -> str:
     return str(_public(policy.base.model))
 
 
-def claims(policy: Policy, report: Mapping[str, Any]) -> list[tuple[str, object]]:
-    """What is signed beside the files: how the release was made, which of its tests it passed, and the report itself."""
+def claims(policy: Policy, report: Mapping[str, Any], audited: datetime) -> list[tuple[str, object]]:
+    """What is signed beside the files: how the release was made, which of its tests it passed, and the report itself.
+
+    ``audited``: when the audit was begun.
+    """
+    from safeflux.verify import AUDIT_STARTED
+    from safeflux_signing import commitments
     from safeflux_signing.claims import outcome, provenance, resource
 
     checked = [resource(f"urn:safeflux:policy:{policy.name}", {"sha256": policy.digest}, "policy.lock.yaml")]
@@ -143,7 +149,7 @@ def claims(policy: Policy, report: Mapping[str, Any]) -> list[tuple[str, object]
         build_type=RELEASE,
         builder="urn:safeflux:release",
         parameters={"name": policy.name, "version": policy.version, "method": report["method"], "concepts": report["concepts"]},
-        internal={"seed": policy.seed},
+        internal={"seed": policy.seed, AUDIT_STARTED: commitments.write_time(audited)},
         dependencies=[resource(_base_uri(policy), {"safefluxDirectory": report["base"]["digest"]}, "base model"), *checked],
         versions={name: str(found) for name, found in report["environment"].items() if name in ("safeflux", *LIBRARIES) and found},
     )

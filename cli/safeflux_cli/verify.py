@@ -36,8 +36,9 @@ FILE = click.Path(path_type=Path)
     "required",
     multiple=True,
     metavar="WHAT",
-    help="Require more: a claim (provenance, test-result, erasure-report or a predicate type), max-age=90d, or a limit on a metric of the "
-    "signed report (detection<=0.05, retained>=0.9), kept by the bound of each of its lines. May be repeated.",
+    help="Require more: a claim (commitment, provenance, test-result, erasure-report or a predicate type), one by an auditor "
+    "(test-result@auditor), max-age=90d, or a limit on a metric of the signed reports (detection<=0.05, retained>=0.9), kept by the bound "
+    "of each of their lines. May be repeated.",
 )
 @click.option("--emit-vsa", type=FILE, metavar="F", help="If all is well, write a SLSA verification summary to the new file F.")
 @click.option("--vsa-key", type=FILE, metavar="F", help="Private key to sign the summary with; without one it is not signed.")
@@ -66,11 +67,11 @@ def verify(
     signatures, or a claim is missing or about other files; 15 the signed report does not keep a limit that was required;
     16 malformed or unsafe release; 2 wrong usage; 1 anything else.
     """
+    from safeflux.verify import verify as check
     from safeflux_signing import trustfile
     from safeflux_signing.errors import SigningError, gravest
-    from safeflux_signing.verify import verify as check
 
-    _check_usage(directory, key_files, trust_file, emit_vsa, vsa_key)
+    _check_usage(directory, key_files, trust_file, required, emit_vsa, vsa_key)
     met: dict[str, bool | None] = dict.fromkeys(required)
     verified: Verified | None = None
     try:
@@ -97,9 +98,18 @@ def verify(
         say.praise(directory, verified, required)
 
 
-def _check_usage(directory: Path, key_files: Sequence[Path], trust_file: Path | None, emit_vsa: Path | None, vsa_key: Path | None) -> None:
+def _check_usage(
+    directory: Path,
+    key_files: Sequence[Path],
+    trust_file: Path | None,
+    required: Sequence[str],
+    emit_vsa: Path | None,
+    vsa_key: Path | None,
+) -> None:
     if key_files and trust_file:
         raise click.UsageError("Give --key or --trust, not both: a bare key is trusted with anything.")
+    if key_files and any(text.endswith("@auditor") for text in required):
+        raise click.UsageError("--require ...@auditor needs a trust file: a bare --key has no role.")
     if vsa_key and not emit_vsa:
         raise click.UsageError("--vsa-key signs what --emit-vsa writes; give both.")
     if emit_vsa and emit_vsa.exists():
@@ -111,9 +121,14 @@ def _check_usage(directory: Path, key_files: Sequence[Path], trust_file: Path | 
 def _requirements(texts: Sequence[str]) -> list[Requirement]:
     if not texts:
         return []
-    from safeflux_signing import claims, requirements
+    from safeflux_signing import claims, commitments, requirements
 
-    short = {"provenance": claims.PROVENANCE, "test-result": claims.TEST_RESULT, "erasure-report": _report_lines().predicate_type}
+    short = {
+        "commitment": commitments.PREDICATE_TYPE,
+        "provenance": claims.PROVENANCE,
+        "test-result": claims.TEST_RESULT,
+        "erasure-report": _report_lines().predicate_type,
+    }
     return [requirements.parse(text, short) for text in texts]
 
 

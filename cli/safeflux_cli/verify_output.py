@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
+    from safeflux_signing.claims import Claim
+    from safeflux_signing.commitments import Commitment
     from safeflux_signing.errors import Finding, SigningError
     from safeflux_signing.verify import Verified
 
@@ -26,12 +28,24 @@ def praise(directory: Path, verified: Verified, required: Sequence[str]) -> None
         click.echo(f"  release   {release.release_id}, sequence {release.sequence}, signed {release.created:%Y-%m-%d %H:%M:%S} UTC")
     click.echo(f"  files     {len(verified.entries)}, none changed, added or removed")
     for claim in verified.claims:
-        click.echo(f"  claim     {printable(claim.predicate_type)}{'' if claim.required else ' (added later)'}")
+        click.echo(f"  claim     {printable(_claim(claim))}")
     for text in required:
         click.echo(f"  required  {printable(text)}")
     for number, key_id in enumerate((verified.key_id, *verified.cosigners)):
         whose = f" ({printable(verified.publisher)})" if verified.publisher and not number else ""
         click.echo(f"  key       {key_id}{whose}")
+
+
+def _claim(claim: Claim) -> str:
+    """What it is; of the publisher's commitment what was fixed and when, of any that was added later also by whom."""
+    if claim.commitment:
+        fixed, earlier = claim.commitment.fixed, len(claim.commitment.earlier)
+        after = f"; after audits under {earlier} other{'s' if earlier > 1 else ''}" if earlier else ""
+        return f"{claim.predicate_type} ({claim.commitment.name}, fixed {fixed.time:%Y-%m-%d %H:%M:%S} UTC{after})"
+    if claim.required:
+        return claim.predicate_type
+    whose = f"{claim.publisher}, {claim.role}" if claim.publisher else f"key {claim.key_id}"
+    return f"{claim.predicate_type} (added later by {whose})"
 
 
 def explain(directory: Path, error: SigningError, verified: Verified | None) -> None:
@@ -66,6 +80,9 @@ def verified_json(directory: Path, verified: Verified, met: Met) -> dict[str, ob
                 "payload_sha256": claim.payload_sha256,
                 "required": claim.required,
                 "key": claim.key_id,
+                "publisher": claim.publisher or None,
+                "role": claim.role,
+                "commitment": claim.commitment and _commitment_json(claim.commitment),
             }
             for claim in verified.claims
         ],
@@ -81,6 +98,13 @@ def refused_json(directory: Path, error: SigningError, met: Met) -> dict[str, ob
     findings = [_finding_json(finding) for finding in error.findings]
     common = {"schema": SCHEMA, "directory": str(directory), "verified": False, "exit_code": error.exit_code}
     return {**common, **nothing, "requirements": _met_json(met), "findings": findings}
+
+
+def _commitment_json(commitment: Commitment) -> dict[str, object]:
+    from safeflux_signing.commitments import write_time
+
+    fixed, *earlier = ({"sha256": one.sha256, "time": write_time(one.time)} for one in (commitment.fixed, *commitment.earlier))
+    return {"name": commitment.name, **fixed, "earlier": earlier}
 
 
 def _met_json(met: Met) -> list[dict[str, object]]:

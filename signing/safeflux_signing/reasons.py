@@ -121,9 +121,12 @@ REASONS: dict[str, Reason] = {
     "seen-invalid": Reason("input", "Have the file from a backup; removing it forgets which releases were seen."),
     "seen-unwritable": Reason("input", "Make the file, and the directory it is in, writable: what was seen is remembered there."),
     # claims
+    "predicate-unreadable": Reason("input", "Give the path of a JSON file that holds what is claimed."),
     "claim-missing": Reason("claim", "Get the release again with its claims.jsonl complete."),
     "claim-subject": Reason("claim", AGAIN),
     "claim-repeated": Reason("claim", AGAIN),
+    "commitment-broken": Reason("claim", "Do not rely on the report: its publisher had bound itself to something else before."),
+    "commitment-late": Reason("claim", "Do not rely on the report: what it was to be judged by was not fixed before it was made."),
     # what the user asked for beyond that
     "requirement": Reason("input", "Write one of the forms listed; numbers in plain decimals."),
     "release-old": Reason("revoked", "Get a newer release, or ask for a greater age."),

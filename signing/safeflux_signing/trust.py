@@ -7,7 +7,7 @@ Times are the verifier's own: a signature says when it was made, and so would wh
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from fnmatch import fnmatchcase
 from functools import cached_property
@@ -157,6 +157,12 @@ def judge_claims(store: TrustStore, claims: Iterable[Claim], release: Release | 
             why = f"{what} is of a type that its signer is not trusted with"
             findings.append(found("claim-not-allowed", CLAIMS, why, expected=", ".join(entry.predicates), actual=claim.predicate_type))
     return findings
+
+
+def named(store: TrustStore, claims: Iterable[Claim]) -> tuple[Claim, ...]:
+    """``claims``, each signed by a key in ``store``, with who signed them and in which role."""
+    signers = {entry.key_id: entry for entry in store.entries}
+    return tuple(replace(claim, publisher=signers[claim.key_id].publisher, role=signers[claim.key_id].role) for claim in claims)
 
 
 def entry_of(store: TrustStore, key: keys.PublicKey) -> TrustedKey:

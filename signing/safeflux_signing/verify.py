@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +16,9 @@ from safeflux_signing.trust import TrustStore
 
 MAX_SIGNATURE = 64 << 20
 MAX_CLAIMS = 64 << 20
+
+Judge = Callable[[Sequence[Claim]], Iterable[Finding]]
+"""Says what is wrong with claims that are all well signed; knows what they mean, as this package does not."""
 
 
 @dataclass(frozen=True)
@@ -46,11 +49,12 @@ def verify(
     *,
     now: datetime | None = None,
     progress: tree.Progress | None = None,
+    judge: Judge | None = None,
 ) -> Verified:
     """Check signatures, files and claims of ``directory`` against whom the caller trusts; returns only if all is well.
 
     ``trust``: a store of keys with what each may vouch for, or bare public keys that may vouch for anything. ``now``, with
-    its time zone, is what their validity is held against.
+    its time zone, is what their validity is held against. ``judge`` is asked about the claims, too.
 
     Everything below the directory must be in the signed manifest, but for model.sig, claims.jsonl and signatures.jsonl; these are
     checked down to how they are written, so in a release signed by this package no byte can differ. Never opens a socket,
@@ -74,12 +78,14 @@ def verify(
         digests, unreadable = tree.digests(root, {name: size for name, size in scan.sizes.items() if name in listed}, progress)
         findings = [*scan.findings, *unreadable, *_differences(listed, scan, digests)]
         claims, wrong = _claims(root, signed, public_keys)
-    if every := [*findings, *loose, *wrong, *trusting.judge_claims(store, claims, signed.release, moment)]:
+    wrong = [*wrong, *trusting.judge_claims(store, claims, signed.release, moment), *(judge(claims) if judge else ())]
+    if every := [*findings, *loose, *wrong]:
         raise gravest(dict.fromkeys(every))
     if store.remember:
         seen.note(store.home / store.remember, signed.release)
     signer = trusting.entry_of(store, key)
-    return Verified(signer.key_id, signed.entries, signed.release, claims, signer.publisher, tuple(keys.key_id(other) for other in others))
+    cosigners = tuple(keys.key_id(other) for other in others)
+    return Verified(signer.key_id, signed.entries, signed.release, trusting.named(store, claims), signer.publisher, cosigners)
 
 
 def _signature(root: int, public_keys: Sequence[keys.PublicKey]) -> tuple[manifest.Manifest, keys.PublicKey, bytes]:
