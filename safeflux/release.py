@@ -26,7 +26,7 @@ from safeflux.registry import BUILT_IN, Kind
 from safeflux.stages import Run
 from safeflux.types import Progress, Report
 from safeflux.workspace import Done, Workspace
-from safeflux_signing import keys
+from safeflux_signing import keys, signers
 from safeflux_signing.errors import SigningError
 from safeflux_signing.sign import sign
 from safeflux_signing.signers import SigningKey
@@ -194,18 +194,17 @@ def signing_key(settings: Signing, work: Path, key: SigningKey | Path | None = N
     """The key to sign with, and where its public half lies (None if that is not known). Raises PlanError if there is none."""
     if key is not None and not isinstance(key, Path):
         return key, None
-    path = key or (Path(settings.key) if settings.key else None)
-    if path is None and settings.demo:
-        path = _demo_key(work)
-    if path is None:
+    named = key or settings.key or (_demo_key(work) if settings.demo else None)
+    if named is None:
         raise PlanError(
             "no signing key: a release is signed, and nothing is trained that could not be. Make one with\n"
             "    safeflux keys new publisher.key\n"
             "and name it in the policy (signing: {key: publisher.key}) or give it with --key. To try things out: signing: {demo: true}"
         )
     try:
-        public = path.with_suffix(".pub")
-        return keys.load_private(path), public if public.is_file() else None
+        where = signers.named(named) if isinstance(named, str) else named
+        public = where.with_suffix(".pub") if isinstance(where, Path) else None
+        return signers.load(where), public if public and public.is_file() else None
     except SigningError as error:
         raise PlanError("\n".join(f"{finding}\n    {finding.remedy}" for finding in error.findings)) from error
 

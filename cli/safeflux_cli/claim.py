@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from safeflux_cli.keyfiles import load_private, passphrase_options, read_passphrase, refusing
+from safeflux_cli.keyfiles import KEY, load_private, passphrase_options, read_passphrase, refusing
+
+if TYPE_CHECKING:
+    from safeflux_signing.pkcs11uri import TokenUri
 
 FILE = click.Path(path_type=Path)
 MAX_BYTES = 16 << 20
@@ -16,7 +20,7 @@ MAX_BYTES = 16 << 20
 @click.argument("directory", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.argument("predicate", type=FILE)
 @click.option("--type", "kind", required=True, metavar="TYPE", help="What it says: test-result, erasure-report, or a predicate type (URI).")
-@click.option("--key", required=True, type=FILE, metavar="PRIVATE", help="The private key to sign with.")
+@click.option("--key", required=True, type=KEY, metavar="PRIVATE", help="Private key to sign with: a PEM file, or pkcs11:... (RFC 7512).")
 @click.option("--signed-by", "signers", multiple=True, required=True, type=FILE, metavar="PUB", help="Whose signature it has; repeatable.")
 @passphrase_options
 @click.pass_context
@@ -25,7 +29,7 @@ def claim(
     directory: Path,
     predicate: Path,
     kind: str,
-    key: Path,
+    key: Path | TokenUri,
     signers: tuple[Path, ...],
     passphrase_file: Path | None,
     passphrase_env: str | None,

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING
 import click
 
 from safeflux_cli import verify_output as say
-from safeflux_cli.keyfiles import load_private, passphrase_options, read_passphrase
+from safeflux_cli.keyfiles import KEY, load_private, passphrase_options, read_passphrase
 from safeflux_cli.progress import Progress
 
 if TYPE_CHECKING:
     from safeflux_signing.errors import Finding
-    from safeflux_signing.keys import PrivateKey
+    from safeflux_signing.pkcs11uri import TokenUri
     from safeflux_signing.requirements import Lines, Requirement
+    from safeflux_signing.signers import SigningKey
     from safeflux_signing.verify import Verified
 
 VERIFIER = "urn:safeflux:verify"
@@ -41,7 +42,7 @@ FILE = click.Path(path_type=Path)
     "of each of their lines. May be repeated.",
 )
 @click.option("--emit-vsa", type=FILE, metavar="F", help="If all is well, write a SLSA verification summary to the new file F.")
-@click.option("--vsa-key", type=FILE, metavar="F", help="Private key to sign the summary with; without one it is not signed.")
+@click.option("--vsa-key", type=KEY, metavar="F", help="Private key to sign the summary with; without one it is not signed.")
 @passphrase_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing if all is well.")
@@ -53,7 +54,7 @@ def verify(
     trust_file: Path | None,
     required: tuple[str, ...],
     emit_vsa: Path | None,
-    vsa_key: Path | None,
+    vsa_key: Path | TokenUri | None,
     passphrase_file: Path | None,
     passphrase_env: str | None,
     passphrase_fd: int | None,
@@ -104,7 +105,7 @@ def _check_usage(
     trust_file: Path | None,
     required: Sequence[str],
     emit_vsa: Path | None,
-    vsa_key: Path | None,
+    vsa_key: Path | TokenUri | None,
 ) -> None:
     if key_files and trust_file:
         raise click.UsageError("Give --key or --trust, not both: a bare key is trusted with anything.")
@@ -167,7 +168,7 @@ def _write_summary(
     trusted: Sequence[str],
     required: Sequence[str],
     now: datetime,
-    signer: PrivateKey | None,
+    signer: SigningKey | None,
 ) -> None:
     from urllib.parse import quote
 

@@ -12,6 +12,7 @@
     seen.py      which releases were seen, so that older ones are refused
     keys.py      make, store and read keys; the id of a key
     signers.py   whoever holds a private key: a file, a token, a service
+    pkcs11.py, pkcs11uri.py   a key on a token, and what such a key is called
     reasons.py   every reason for a refusal: its code, its exit code, what to do about it
     errors.py    the errors that carry those findings
 

@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
-from safeflux_signing import dsse, keys, manifest, strictjson
+from safeflux_signing import dsse, manifest, signers, strictjson
 from safeflux_signing.verify import Verified
 
 PREDICATE_TYPE = "https://slsa.dev/verification_summary/v1"
@@ -48,6 +48,6 @@ def statement(
     return manifest.statement(subject, verified.digests, PREDICATE_TYPE, predicate)
 
 
-def signed(payload: bytes, key: keys.PrivateKey) -> bytes:
+def signed(payload: bytes, key: signers.SigningKey) -> bytes:
     """The statement ``payload`` in a bundle signed with ``key``, in the same form as the signature of a release."""
     return dsse.dumps(dsse.seal(payload, key)) + b"\n"
