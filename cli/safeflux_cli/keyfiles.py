@@ -16,20 +16,11 @@ if TYPE_CHECKING:
     from safeflux_signing.signers import SigningKey
 
 
-class KeyName(click.ParamType):
-    """Where a private key is: the path of a PEM file, or the name of one on a token."""
-
-    name = "key"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path | TokenUri:
-        return key_name(value) if isinstance(value, str) else value
-
-
-KEY = KeyName()
-
-
 def key_name(text: str) -> Path | TokenUri:
-    """The key that ``text`` names. Raises UsageError for the name of a token's key that is none."""
+    """Where a private key is: the path of a PEM file, or the name of one on a token. Raises UsageError for what is no such name.
+
+    What the options and arguments are read with that name one.
+    """
     if not text.startswith("pkcs11:"):
         return Path(text)  # without a look at the library, which takes its time to start
     from safeflux_signing import signers

@@ -72,7 +72,7 @@ def new(
 
 
 @keys.command(short_help="Say the id and type of the public or private key in PATH.")
-@click.argument("path", type=keyfiles.KEY)
+@click.argument("path", type=keyfiles.key_name)
 @passphrase_options
 @click.pass_context
 def show(
@@ -88,7 +88,7 @@ def show(
 
 
 @keys.command(short_help="Print the public half of the key in PATH, as PEM.")
-@click.argument("path", type=keyfiles.KEY)
+@click.argument("path", type=keyfiles.key_name)
 @passphrase_options
 @click.pass_context
 def export(

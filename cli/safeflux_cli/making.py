@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from safeflux_cli.keyfiles import KEY, key_name, load_private, passphrase_options, read_passphrase
+from safeflux_cli.keyfiles import key_name, load_private, passphrase_options, read_passphrase
 from safeflux_cli.progress import Progress
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ _OPTIONS = (
     click.option("--dry-run", is_flag=True, help="Say what would be done and what it would cost, and do nothing."),
     click.option("--allow-failing", is_flag=True, help="Sign also a model that does not pass; its claims say that it failed."),
     click.option(
-        "--key", type=KEY, metavar="KEY", help="Private key to sign with, if not the policy's: PEM file or pkcs11:... (RFC 7512)."
+        "--key", type=key_name, metavar="KEY", help="Private key to sign with, if not the policy's: PEM file or pkcs11:... (RFC 7512)."
     ),
     passphrase_options,
     click.option("--threads", type=click.IntRange(min=1), metavar="N", help="Processor threads [default: OMP_NUM_THREADS, or one a core]."),

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from safeflux_cli import verify_output as say
-from safeflux_cli.keyfiles import KEY, load_private, passphrase_options, read_passphrase
+from safeflux_cli.keyfiles import key_name, load_private, passphrase_options, read_passphrase
 from safeflux_cli.progress import Progress
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ FILE = click.Path(path_type=Path)
     "of each of their lines. May be repeated.",
 )
 @click.option("--emit-vsa", type=FILE, metavar="F", help="If all is well, write a SLSA verification summary to the new file F.")
-@click.option("--vsa-key", type=KEY, metavar="F", help="Private key to sign the summary with; without one it is not signed.")
+@click.option("--vsa-key", type=key_name, metavar="F", help="Private key to sign the summary with; without one it is not signed.")
 @passphrase_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing if all is well.")

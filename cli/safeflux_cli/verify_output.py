@@ -31,6 +31,8 @@ def praise(directory: Path, verified: Verified, required: Sequence[str]) -> None
         click.echo(f"  claim     {printable(_claim(claim))}")
     for text in required:
         click.echo(f"  required  {printable(text)}")
+    if signer := verified.identity:
+        click.echo(f"  identity  {printable(signer.identity)}, attested by {printable(signer.issuer)}")
     for number, key_id in enumerate((verified.key_id, *verified.cosigners)):
         whose = f" ({printable(verified.publisher)})" if verified.publisher and not number else ""
         click.echo(f"  key       {key_id}{whose}")
@@ -70,6 +72,7 @@ def verified_json(directory: Path, verified: Verified, met: Met) -> dict[str, ob
         "exit_code": 0,
         "key": verified.key_id,
         "publisher": verified.publisher or None,
+        "identity": verified.identity and {"identity": verified.identity.identity, "issuer": verified.identity.issuer},
         "cosigners": list(verified.cosigners),
         "release": release and {"id": release.release_id, "sequence": release.sequence, "created": f"{release.created:%Y-%m-%dT%H:%M:%SZ}"},
         "digests": dict(verified.digests),
@@ -93,7 +96,7 @@ def verified_json(directory: Path, verified: Verified, met: Met) -> dict[str, ob
 
 def refused_json(directory: Path, error: SigningError, met: Met) -> dict[str, object]:
     """The same keys as for a verified release, and none of what a refused one says of itself."""
-    nothing: dict[str, object] = {"key": None, "publisher": None, "release": None, "digests": {}}
+    nothing: dict[str, object] = {"key": None, "publisher": None, "identity": None, "release": None, "digests": {}}
     nothing |= {"cosigners": [], "files": [], "claims": []}
     findings = [_finding_json(finding) for finding in error.findings]
     common = {"schema": SCHEMA, "directory": str(directory), "verified": False, "exit_code": error.exit_code}

@@ -19,6 +19,7 @@
     manifest.py  the signed list of files (OpenSSF Model Signing v1.0) and what a release says of itself
     claims.py    signed statements about the same files: provenance, test results, anything
     commitments.py    a claim made before there were files: what was fixed, and when
+    keyless.py   signatures with a Sigstore certificate, verified offline
     cosignatures.py   further signatures on the same manifest
     dsse.py      the signature envelope around all of them
     tree.py      the closed world on disk: walk, open without following links, hash

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from safeflux_signing import cosignatures, dsse, keys, manifest, names, seen, tr
 from safeflux_signing import trust as trusting
 from safeflux_signing.claims import Claim
 from safeflux_signing.errors import Finding, SigningError, found, gravest, refusal
-from safeflux_signing.trust import TrustStore
+from safeflux_signing.trust import TrustedIdentity, TrustStore
 
 MAX_SIGNATURE = 64 << 20
 MAX_CLAIMS = 64 << 20
@@ -28,6 +28,7 @@ class Verified:
     ``key_id`` is the signer's, ``publisher`` the trust file's name for whoever holds the key ("" for a bare key), ``cosigners``
     the ids of all other keys that signed. ``entries`` are all its files with their SHA-256, the side files aside. ``release`` is what
     the publisher says of it, None if signed by a tool that says nothing; ``claims`` are all signed by given keys.
+    ``identity``: whose certificate the signer's key is of, where it was signed without a key that is kept.
     """
 
     key_id: str
@@ -36,6 +37,7 @@ class Verified:
     claims: tuple[Claim, ...]
     publisher: str = ""
     cosigners: tuple[str, ...] = ()
+    identity: TrustedIdentity | None = None
 
     @property
     def digests(self) -> Mapping[str, str]:
@@ -66,10 +68,12 @@ def verify(
     """
     store = trust if isinstance(trust, TrustStore) else trusting.bare(trust)
     moment, public_keys = now or datetime.now(UTC), store.public_keys
-    if not public_keys:
+    if not public_keys and not store.identities:
         raise refusal("no-key", names.SIGNATURE, "no key was given and no trust file names one, so no signature can be trusted")
     with tree.opened(directory) as root:
-        signed, key, payload = _signature(root, public_keys)
+        signed, key, payload, identity = _signature(root, store)
+        if identity:
+            store = replace(store, entries=(*store.entries, identity.holding(key)))
         others, loose = _cosignatures(root, payload, key, public_keys)
         if untrusted := trusting.judge(store, key, others, signed.release, moment):
             raise gravest([*untrusted, *loose])
@@ -85,21 +89,27 @@ def verify(
         seen.note(store.home / store.remember, signed.release)
     signer = trusting.entry_of(store, key)
     cosigners = tuple(keys.key_id(other) for other in others)
-    return Verified(signer.key_id, signed.entries, signed.release, trusting.named(store, claims), signer.publisher, cosigners)
+    said = trusting.named(store, claims)
+    return Verified(signer.key_id, signed.entries, signed.release, said, signer.publisher, cosigners, identity)
 
 
-def _signature(root: int, public_keys: Sequence[keys.PublicKey]) -> tuple[manifest.Manifest, keys.PublicKey, bytes]:
-    """The manifest under a good signature of a given key, and the bytes that were signed."""
+def _signature(root: int, store: TrustStore) -> tuple[manifest.Manifest, keys.PublicKey, bytes, TrustedIdentity | None]:
+    """The manifest under a good signature, the key that made it, the bytes that were signed, and whose certificate the key is of."""
     file = names.SIGNATURE
     data = tree.read(root, file, MAX_SIGNATURE)
     if data is None:
         raise refusal("signature-missing", file, "the directory has no signature")
+    if store.identities and dsse.certified(data, file):
+        from safeflux_signing import keyless  # reads certificates, for which no other release has to wait
+
+        identity, key, payload = keyless.signer(data, store, file)
+        return manifest.loads(payload, file), key, payload, identity
     bundle = dsse.loads(data, file)
-    key = dsse.signer(bundle, public_keys, file, "the manifest")
+    key = dsse.signer(bundle, store.public_keys, file, "the manifest")
     signed = manifest.loads(bundle.payload, file)
     if signed.release and not (data.endswith(b"\n") and dsse.written_one_way(bundle, key, data[:-1])):
         raise refusal("json-not-canonical", file, "the signature is not written the one way this format is written")
-    return signed, key, bundle.payload
+    return signed, key, bundle.payload, None
 
 
 def _cosignatures(
