@@ -18,7 +18,8 @@ from safeflux import registry
 from safeflux.options import options
 from safeflux.plan import Plan
 from safeflux.policy import Policy
-from safeflux.types import ERASURE_REPORT, Finding, Report
+from safeflux.types import Finding, Report
+from safeflux.verify import AUDIT_STARTED, ERASURE_REPORT
 
 RELEASE = "urn:safeflux:release:v1"
 LIBRARIES = ("torch", "diffusers", "transformers", "numpy")
@@ -140,16 +141,15 @@ def claims(policy: Policy, report: Mapping[str, Any], audited: datetime) -> list
 
     ``audited``: when the audit was begun.
     """
-    from safeflux.verify import AUDIT_STARTED
-    from safeflux_signing import commitments
     from safeflux_signing.claims import outcome, provenance, resource
+    from safeflux_signing.strictjson import write_time
 
     checked = [resource(f"urn:safeflux:policy:{policy.name}", {"sha256": policy.digest}, "policy.lock.yaml")]
     made = provenance(
         build_type=RELEASE,
         builder="urn:safeflux:release",
         parameters={"name": policy.name, "version": policy.version, "method": report["method"], "concepts": report["concepts"]},
-        internal={"seed": policy.seed, AUDIT_STARTED: commitments.write_time(audited)},
+        internal={"seed": policy.seed, AUDIT_STARTED: write_time(audited)},
         dependencies=[resource(_base_uri(policy), {"safefluxDirectory": report["base"]["digest"]}, "base model"), *checked],
         versions={name: str(found) for name, found in report["environment"].items() if name in ("safeflux", *LIBRARIES) and found},
     )

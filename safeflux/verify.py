@@ -7,12 +7,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from safeflux.types import ERASURE_REPORT
 from safeflux_signing import names
 from safeflux_signing import verify as signing
 from safeflux_signing.claims import PROVENANCE, TEST_RESULT, Claim
-from safeflux_signing.commitments import read_time
 from safeflux_signing.errors import Finding, found
+from safeflux_signing.strictjson import read_time
 from safeflux_signing.trust import TrustStore
 from safeflux_signing.verify import Verified
 
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     from safeflux_signing.keys import PublicKey
     from safeflux_signing.strictjson import Json
 
+ERASURE_REPORT = "urn:safeflux:erasure-report:v1"  # predicate type of the report as a signed claim
 AUDIT_STARTED = "auditStarted"  # among the internal parameters of the provenance: when the audit was begun
 
 _NAMED = {  # where a claim names the policy's digest

@@ -16,7 +16,7 @@ from safeflux.policy import Choice, Policy, load_policy
 from safeflux.policy.load import read_policy
 from safeflux.report import to_json
 from safeflux.statements import base_name, claims, lock_text, not_tested
-from safeflux.types import ERASURE_REPORT
+from safeflux.verify import ERASURE_REPORT
 
 DEMO = Path(__file__).parent.parent / "policies" / "demo.yaml"
 TEST_RESULT = "https://in-toto.io/attestation/test-result/v0.1"

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from safeflux.types import ERASURE_REPORT
-from safeflux.verify import AUDIT_STARTED, verify
+from safeflux.verify import AUDIT_STARTED, ERASURE_REPORT, verify
 from safeflux_signing import commitments, dsse, manifest
 from safeflux_signing.claims import outcome, provenance, resource
-from safeflux_signing.commitments import Commitment, Fixed, write_time
+from safeflux_signing.commitments import Commitment, Fixed
 from safeflux_signing.errors import ClaimError
 from safeflux_signing.sign import sign
+from safeflux_signing.strictjson import write_time
 
 KEY = ec.derive_private_key(7, ec.SECP256R1())
 FIXED = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)

@@ -40,7 +40,7 @@ def claim(
     The publisher's signature stays as it is. Who verifies the release must trust your key (`safeflux keys trust --role auditor`), and
     asks for the claim with `safeflux verify --require TYPE@auditor`: nobody else would notice if it were taken away again.
     """
-    from safeflux.types import ERASURE_REPORT
+    from safeflux.verify import ERASURE_REPORT
     from safeflux_signing import keys, sign, smallfiles, strictjson
     from safeflux_signing.claims import TEST_RESULT
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -78,25 +77,20 @@ def verify(
     try:
         requirements = _requirements(required)
         trusted = trustfile.trusted(key_files, trust_file)
-        passphrase = read_passphrase(passphrase_file, passphrase_env, passphrase_fd)
-        signer = load_private(vsa_key, passphrase) if vsa_key else None
+        signer = load_private(vsa_key, read_passphrase(passphrase_file, passphrase_env, passphrase_fd)) if vsa_key else None
         with _progress(as_json or quiet) as progress:
             verified = check(directory, trusted, progress=progress)
         now = _now()
         if short := _held_against(verified, requirements, now, met):
             raise gravest(short)
         if emit_vsa:
-            _write_summary(emit_vsa, directory, verified, [entry.key_id for entry in trusted.entries], required, now, signer)
+            by = [*(entry.key_id for entry in trusted.entries), *(f"{one.identity} by {one.issuer}" for one in trusted.identities)]
+            _write_summary(emit_vsa, directory, verified, by, required, now, signer)
     except SigningError as error:
-        if as_json:
-            click.echo(json.dumps(say.refused_json(directory, error, met), indent=2))
-        else:
-            say.explain(directory, error, verified)
+        say.refused(directory, error, verified, met, as_json)
         ctx.exit(error.exit_code)
-    if as_json:
-        click.echo(json.dumps(say.verified_json(directory, verified, met), indent=2))
-    elif not quiet:
-        say.praise(directory, verified, required)
+    if as_json or not quiet:
+        say.accepted(directory, verified, met, as_json)
 
 
 def _check_usage(
@@ -135,7 +129,7 @@ def _requirements(texts: Sequence[str]) -> list[Requirement]:
 
 def _report_lines() -> Lines:
     """Where an erasure report keeps what was measured, for a package that knows nothing of such reports."""
-    from safeflux.types import ERASURE_REPORT
+    from safeflux.verify import ERASURE_REPORT
     from safeflux_signing.requirements import Lines
 
     return Lines(

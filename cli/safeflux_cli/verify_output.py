@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,22 @@ Met = Mapping[str, bool | None]
 """Whether each requirement, by its text, is met; None if the release did not get so far."""
 
 
-def praise(directory: Path, verified: Verified, required: Sequence[str]) -> None:
+def accepted(directory: Path, verified: Verified, met: Met, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(_accepted_json(directory, verified, met), indent=2))
+    else:
+        _praise(directory, verified, met)
+
+
+def refused(directory: Path, error: SigningError, verified: Verified | None, met: Met, as_json: bool) -> None:
+    """``verified``: the release is what its publisher signed, only not what was required."""
+    if as_json:
+        click.echo(json.dumps(_refused_json(directory, error, met), indent=2))
+    else:
+        _explain(directory, error, verified)
+
+
+def _praise(directory: Path, verified: Verified, required: Iterable[str]) -> None:
     from safeflux_signing.errors import printable
 
     click.echo(f"verified: {printable(str(directory))}")
@@ -50,8 +66,7 @@ def _claim(claim: Claim) -> str:
     return f"{claim.predicate_type} (added later by {whose})"
 
 
-def explain(directory: Path, error: SigningError, verified: Verified | None) -> None:
-    """Why not. ``verified``: the release is what its publisher signed, only not what was required."""
+def _explain(directory: Path, error: SigningError, verified: Verified | None) -> None:
     from safeflux_signing.errors import printable
 
     name = printable(str(directory))
@@ -63,7 +78,7 @@ def explain(directory: Path, error: SigningError, verified: Verified | None) -> 
                 click.echo(f"      {label:9} {printable(value)}", err=True)
 
 
-def verified_json(directory: Path, verified: Verified, met: Met) -> dict[str, object]:
+def _accepted_json(directory: Path, verified: Verified, met: Met) -> dict[str, object]:
     release = verified.release
     return {
         "schema": SCHEMA,
@@ -94,7 +109,7 @@ def verified_json(directory: Path, verified: Verified, met: Met) -> dict[str, ob
     }
 
 
-def refused_json(directory: Path, error: SigningError, met: Met) -> dict[str, object]:
+def _refused_json(directory: Path, error: SigningError, met: Met) -> dict[str, object]:
     """The same keys as for a verified release, and none of what a refused one says of itself."""
     nothing: dict[str, object] = {"key": None, "publisher": None, "identity": None, "release": None, "digests": {}}
     nothing |= {"cosigners": [], "files": [], "claims": []}
@@ -104,7 +119,7 @@ def refused_json(directory: Path, error: SigningError, met: Met) -> dict[str, ob
 
 
 def _commitment_json(commitment: Commitment) -> dict[str, object]:
-    from safeflux_signing.commitments import write_time
+    from safeflux_signing.strictjson import write_time
 
     fixed, *earlier = ({"sha256": one.sha256, "time": write_time(one.time)} for one in (commitment.fixed, *commitment.earlier))
     return {"name": commitment.name, **fixed, "earlier": earlier}

@@ -12,9 +12,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 
-from safeflux_signing import commitments, dsse, keys, manifest, names, signers
+from safeflux_signing import commitments, dsse, keys, manifest, names, signers, strictjson
 from safeflux_signing.commitments import Commitment
 from safeflux_signing.errors import Finding, SigningError, found, refusal
 from safeflux_signing.strictjson import Json
@@ -72,7 +72,7 @@ def provenance(
     if dependencies:
         definition["resolvedDependencies"] = [dict(dependency) for dependency in dependencies]
     times = {"startedOn": started, "finishedOn": finished}
-    metadata = {key: time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ") for key, time in times.items() if time}
+    metadata = {key: strictjson.write_time(time) for key, time in times.items() if time}
     made_by: dict[str, object] = {"id": builder, **({"version": dict(versions)} if versions else {})}
     details: dict[str, object] = {"builder": made_by, **({"metadata": metadata} if metadata else {})}
     return PROVENANCE, {"buildDefinition": definition, "runDetails": details}

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
 from safeflux_signing import dsse, manifest, names, signers, strictjson
 from safeflux_signing.errors import refusal
@@ -21,7 +21,6 @@ from safeflux_signing.strictjson import Json
 PREDICATE_TYPE = "urn:safeflux:commitment:v1"
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_TIME = "%Y-%m-%dT%H:%M:%SZ"
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,7 @@ class Commitment:
 
 def seal(commitment: Commitment, key: signers.SigningKey) -> bytes:
     """The signed line that goes into ``claims.jsonl``. Raises InputError (signer-failed)."""
-    predicate = {"time": write_time(commitment.fixed.time), "earlier": [_json(one) for one in commitment.earlier]}
+    predicate = {"time": strictjson.write_time(commitment.fixed.time), "earlier": [_json(one) for one in commitment.earlier]}
     payload = manifest.statement(commitment.name, {"sha256": commitment.fixed.sha256}, PREDICATE_TYPE, predicate)
     return dsse.dumps(dsse.seal(payload, key)) + b"\n"
 
@@ -64,13 +63,6 @@ def loads(payload: bytes, file: str) -> Commitment:
     return Commitment(str(subject["name"]), _fixed({**digest, "time": fields["time"]}, file), earlier)
 
 
-def read_time(value: Json) -> datetime:
-    """A time as it stands in claims. Raises ValueError."""
-    if not isinstance(value, str):
-        raise ValueError("not a time")
-    return datetime.strptime(value, _TIME).replace(tzinfo=UTC)
-
-
 def line(data: bytes) -> tuple[Commitment, bytes]:
     """The commitment in a line that ``seal`` made, and the payload that was signed. Raises UnsafeReleaseError."""
     payload = dsse.loads(data.removesuffix(b"\n"), names.CLAIMS).payload
@@ -82,15 +74,10 @@ def _fixed(fields: dict[str, Json], file: str) -> Fixed:
     try:
         if not isinstance(digest, str) or not _SHA256.fullmatch(digest):
             raise ValueError("not a SHA-256")
-        return Fixed(digest, read_time(fields["time"]))
+        return Fixed(digest, strictjson.read_time(fields["time"]))
     except ValueError as error:
         raise refusal("statement-shape", file, f"a commitment without a digest or time: {error}") from None
 
 
 def _json(fixed: Fixed) -> dict[str, str]:
-    return {"sha256": fixed.sha256, "time": write_time(fixed.time)}
-
-
-def write_time(time: datetime) -> str:
-    """``time`` as it stands in claims."""
-    return time.astimezone(UTC).strftime(_TIME)
+    return {"sha256": fixed.sha256, "time": strictjson.write_time(fixed.time)}

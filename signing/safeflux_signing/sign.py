@@ -51,10 +51,7 @@ def sign(
         entries = _entries(root, progress)
         digests = manifest.subject_digests(entries)
         lines, required = claim_file.seal(claims, subject, digests, key, commitment)
-        try:
-            release = manifest.checked(manifest.Release(release_id, sequence, moment, required, name))
-        except (TypeError, ValueError) as error:
-            raise refusal("release-field", names.SIGNATURE, str(error)) from error
+        release = _checked(manifest.Release(release_id, sequence, moment, required, name))
         bundle = dsse.seal(manifest.dumps(subject, entries, release), key)
         _put(root, lines, dsse.dumps(bundle) + b"\n")
     logger.info("signed %d files as %s with key %s", len(entries), release_id, keys.key_id(key.public_key()))
@@ -112,6 +109,13 @@ def _append(root: int, name: str, limit: int, bundle: dsse.Bundle) -> None:
     lines = tree.read(root, name, limit) or b""
     tree.remove(root, [tree.partial_name(name)])
     tree.fresh(root, name, lines + dsse.dumps(bundle) + b"\n")
+
+
+def _checked(release: manifest.Release) -> manifest.Release:
+    try:
+        return manifest.checked(release)
+    except (TypeError, ValueError) as error:
+        raise refusal("release-field", names.SIGNATURE, str(error)) from error
 
 
 def _put(root: int, claims: bytes, signature: bytes) -> None:

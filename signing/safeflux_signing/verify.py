@@ -77,10 +77,7 @@ def verify(
         others, loose = _cosignatures(root, payload, key, public_keys)
         if untrusted := trusting.judge(store, key, others, signed.release, moment):
             raise gravest([*untrusted, *loose])
-        scan = tree.scan(root)
-        listed = {entry.name: entry.sha256 for entry in signed.entries}
-        digests, unreadable = tree.digests(root, {name: size for name, size in scan.sizes.items() if name in listed}, progress)
-        findings = [*scan.findings, *unreadable, *_differences(listed, scan, digests)]
+        findings = _files(root, signed, progress)
         claims, wrong = _claims(root, signed, public_keys)
     wrong = [*wrong, *trusting.judge_claims(store, claims, signed.release, moment), *(judge(claims) if judge else ())]
     if every := [*findings, *loose, *wrong]:
@@ -128,6 +125,14 @@ def _claims(root: int, signed: manifest.Manifest, public_keys: Sequence[keys.Pub
     except SigningError as error:
         return (), error.findings
     return claim_file.check(data, signed, public_keys)
+
+
+def _files(root: int, signed: manifest.Manifest, progress: tree.Progress | None) -> list[Finding]:
+    """Everything in which the files that are there are not those that were signed."""
+    scan = tree.scan(root)
+    listed = {entry.name: entry.sha256 for entry in signed.entries}
+    digests, unreadable = tree.digests(root, {name: size for name, size in scan.sizes.items() if name in listed}, progress)
+    return [*scan.findings, *unreadable, *_differences(listed, scan, digests)]
 
 
 def _differences(listed: Mapping[str, str], scan: tree.Scan, digests: Mapping[str, str]) -> list[Finding]:

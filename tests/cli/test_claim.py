@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 from report_example import example
 
 from safeflux.report import to_json
-from safeflux.types import ERASURE_REPORT
+from safeflux.verify import ERASURE_REPORT
 from safeflux_cli.claim import claim
 from safeflux_cli.keys import keys as keys_command
 from safeflux_cli.verify import verify
