@@ -11,8 +11,9 @@ lint:
 test:
 	pytest
 
+SECONDS_EACH = 150
 fuzz:
-	for target in bundle manifest claims; do python fuzz/parsers.py $$target --seconds 60 || exit 1; done
+	for target in bundle manifest claims commitment; do python fuzz/parsers.py $$target --seconds $(SECONDS_EACH) || exit 1; done
 
 release-demo:
 	safeflux release policies/demo.yaml

@@ -29,15 +29,18 @@ except ImportError:
     atheris = None
 
 with atheris.instrument_imports(include=["safeflux_signing"]) if atheris else nullcontext():
-    from safeflux_signing import claims, dsse, manifest
+    from safeflux_signing import claims, commitments, dsse, manifest
     from safeflux_signing.errors import SigningError
     from safeflux_signing.names import complaint
 
 HERE = Path(__file__).parent
 KEY = ec.derive_private_key(7, ec.SECP256R1())
 ENTRIES = tuple(manifest.Entry(name, hashlib.sha256(name.encode()).hexdigest()) for name in ("a-b", "a/x", "model_index.json"))
-CLAIMS, REQUIRED = claims.seal([("urn:a", {"x": [1, 2.5, None]}), ("urn:b", "y")], "m", manifest.subject_digests(ENTRIES), KEY)
-RELEASE = manifest.Release("demo-1.0", 3, datetime(2026, 1, 2, tzinfo=UTC), REQUIRED)
+MOMENT = datetime(2026, 1, 2, tzinfo=UTC)
+PROMISE = commitments.seal(commitments.Commitment("p", commitments.Fixed("ab" * 32, MOMENT), (commitments.Fixed("cd" * 32, MOMENT),)), KEY)
+MADE = [("urn:a", {"x": [1, 2.5, None]}), ("urn:b", "y")]
+CLAIMS, REQUIRED = claims.seal(MADE, "m", manifest.subject_digests(ENTRIES), KEY, PROMISE)
+RELEASE = manifest.Release("demo-1.0", 3, MOMENT, REQUIRED)
 MANIFEST = manifest.Manifest("m", ENTRIES, RELEASE)
 PAYLOAD = manifest.dumps("m", ENTRIES, RELEASE)
 TOKENS = [
@@ -89,6 +92,12 @@ def signed_manifest(data: bytes) -> None:
         assert manifest.loads(manifest.dumps(read.name, read.entries, read.release), "f") == read
 
 
+def commitment(data: bytes) -> None:
+    """What is read as a commitment is written and read again as the same one."""
+    read = commitments.loads(data, "f")
+    assert commitments.line(commitments.seal(read, KEY))[0] == read
+
+
 def claim_lines(data: bytes) -> None:
     """No claim is taken for signed but those that were, whatever stands around them."""
     taken, findings = claims.check(data, MANIFEST, [KEY.public_key()])
@@ -102,6 +111,7 @@ TARGETS: dict[str, tuple[Callable[[bytes], None], list[bytes]]] = {
     "bundle": (bundle, [dsse.dumps(dsse.seal(PAYLOAD, KEY)), CLAIMS.splitlines()[0]]),
     "manifest": (signed_manifest, [PAYLOAD]),
     "claims": (claim_lines, [CLAIMS]),
+    "commitment": (commitment, [commitments.line(PROMISE)[1]]),
 }
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from safeflux.release import ReleaseResult as ReleaseResult
     from safeflux.release import release as release
     from safeflux.types import Report as Report
-    from safeflux_signing.verify import verify as verify
+    from safeflux.verify import verify as verify
 
 _WHERE = {
     "Policy": "safeflux.policy",
@@ -37,7 +37,7 @@ _WHERE = {
     "load_policy": "safeflux.policy",
     "make_plan": "safeflux.plan",
     "release": "safeflux.release",
-    "verify": "safeflux_signing.verify",
+    "verify": "safeflux.verify",
 }
 
 __all__ = ["Policy", "ReleaseResult", "Report", "SafeFluxError", "TrustError", "load", "load_policy", "make_plan", "release", "verify"]

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from safeflux.errors import TrustError
+from safeflux.verify import verify
 from safeflux_signing import copies, keys, tree, trustfile
 from safeflux_signing.errors import SigningError
 from safeflux_signing.manifest import Entry
 from safeflux_signing.trust import TrustStore, bare
-from safeflux_signing.verify import verify
 
 if TYPE_CHECKING:
     from diffusers import FluxPipeline

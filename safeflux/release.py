@@ -1,6 +1,6 @@
 """A release, from policy to signature: read this first.
 
-    policy -> plan -> prepare -> erase -> bake -> audit -> export -> report -> sign
+    policy -> plan -> commit -> prepare -> erase -> bake -> audit -> export -> report -> sign
 
 ``release`` runs the stages in this order, in a workspace that keeps what is finished. Of each stage it says here what its
 result depends on; when that changes, the stage is done again, and so is every later one that works with what it made. What a
@@ -11,14 +11,13 @@ from __future__ import annotations
 
 import importlib.util
 import logging
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 import safeflux_signing
-from safeflux import files, registry, stages, statements, workspace
+from safeflux import commitment, files, registry, stages, statements, workspace
 from safeflux import report as reports
 from safeflux.errors import PlanError, StageError
 from safeflux.plan import Plan
@@ -27,7 +26,7 @@ from safeflux.registry import BUILT_IN, Kind
 from safeflux.stages import Run
 from safeflux.types import Progress, Report
 from safeflux.workspace import Done, Workspace
-from safeflux_signing import keys
+from safeflux_signing import keys, signers
 from safeflux_signing.errors import SigningError
 from safeflux_signing.sign import sign
 from safeflux_signing.signers import SigningKey
@@ -36,6 +35,7 @@ log = logging.getLogger(__name__)
 
 CODE = {  # the part of SafeFlux that each stage runs, beside what the stages before it ran
     "plan": ("plan", "policy"),
+    "commit": ("commitment.py",),
     "prepare": ("prepare.py", "prompts.py", "models", "train", "detectors", "mini"),
     "erase": ("methods",),
     "bake": ("bake.py", "edits.py"),
@@ -83,7 +83,7 @@ def release(
         space.refuse_foreign("unsigned", "unsigned")
         signer, public_key = signing_key(policy.signing, space.work, key)
         run = Run(policy, stages.resolve(policy), space.work, progress or _silent)
-        begun, content = _make(run, space)
+        begun, content = _make(run, space, signer)
         report = reports.from_text(run.path("report", "erasure_report.json").read_text(encoding="utf-8"))
         verdict = reports.verdict(report)
         if verdict != "passed" and not allow_failing:
@@ -94,9 +94,9 @@ def release(
         return ReleaseResult(verdict, root / "release", report, signed=True, public_key=public_key)
 
 
-def _make(run: Run, space: Workspace) -> tuple[int, str]:
+def _make(run: Run, space: Workspace, signer: SigningKey) -> tuple[int, str]:
     """Every stage before the signature. Returns when the release was begun (seconds since 1970) and a key of all that it holds."""
-    policy, plan, dated = run.policy, run.plan, _source_date()
+    policy, plan, dated = run.policy, run.plan, commitment.source_date()
 
     def stage(name: str, make: stages.Make, parts: Mapping[str, object], after: Sequence[Done] = (), lasting: str | None = None) -> Done:
         run.report_progress(name, 0, 1)
@@ -107,6 +107,8 @@ def _make(run: Run, space: Workspace) -> tuple[int, str]:
         return done
 
     planned = stage("plan", stages.write_plan, {"policy": policy.digest, "model": plan.model_digest, "version": plan.code})
+    fixed = {"policy": policy.digest, "signer": keys.key_id(signer.public_key()), "dated": dated}
+    committed = stage("commit", lambda run, out, _: stages.commit(run, out, signer), fixed)
     prepared = stage("prepare", stages.prepare, _prepared_from(plan))
     method = {
         "method": _chosen("method", policy.method),
@@ -121,7 +123,7 @@ def _make(run: Run, space: Workspace) -> tuple[int, str]:
     attacks = {"attacks": [_chosen("attack", one) for one in policy.audit.attacks], "images": plan.images, "seed": plan.seeds["audit"]}
     judging = {"limits": asdict(policy.limits), "pairs": policy.report.pairs}
     drawings = _key("draw", attacks, [baked])  # pictures stay when only the limits they are judged by have changed
-    audited = stage("audit", stages.audit, attacks | judging, [baked], lasting=drawings)
+    audited = stage("audit", stages.audit, attacks | judging, [committed, baked], lasting=drawings)
 
     exported = stage("export", stages.export, {"exports": [_chosen("exporter", one) for one in policy.exports]}, [baked])
     said = {"policy": policy.digest, "environment": statements.environment()}
@@ -137,6 +139,7 @@ def _publish(run: Run, space: Workspace, signer: SigningKey, begun: int, content
     def make(target: Path, scratch: Path) -> None:
         stages.assemble(run, target)
         made = stages.read_json(target / "erasure_report.json")
+        audited = int(run.path("audit", "begun").read_text(encoding="utf-8"))
         release_id = f"{run.policy.name}-{run.policy.version}-{content[:12]}"
         try:
             sign(
@@ -146,7 +149,8 @@ def _publish(run: Run, space: Workspace, signer: SigningKey, begun: int, content
                 name=run.policy.name,
                 sequence=begun,  # later releases have higher numbers
                 created=datetime.fromtimestamp(begun, UTC),
-                claims=statements.claims(run.policy, made),
+                claims=statements.claims(run.policy, made, datetime.fromtimestamp(audited, UTC)),
+                commitment=run.path("commit", commitment.FILE).read_bytes(),
             )
         except SigningError as error:
             raise StageError(f"the release cannot be signed:\n{error}") from error
@@ -156,14 +160,6 @@ def _publish(run: Run, space: Workspace, signer: SigningKey, begun: int, content
     parts = {"content": content, "begun": begun, "signer": keys.key_id(signer.public_key()), "signing": signing}
     done = space.publish("sign", _key("sign", parts), "release", make)
     run.report_progress("sign (kept)" if done.kept else "sign", 1, 1)
-
-
-def _source_date() -> int | None:
-    """The date a release shall bear if it is to be the same bytes wherever and whenever it is made (reproducible-builds.org)."""
-    given = os.environ.get("SOURCE_DATE_EPOCH", "")
-    if given and not given.isdecimal():
-        raise PlanError(f"SOURCE_DATE_EPOCH is {given!r}; wanted whole seconds since 1970, or nothing")
-    return int(given) if given else None
 
 
 def _prepared_from(plan: Plan) -> dict[str, object]:
@@ -198,18 +194,17 @@ def signing_key(settings: Signing, work: Path, key: SigningKey | Path | None = N
     """The key to sign with, and where its public half lies (None if that is not known). Raises PlanError if there is none."""
     if key is not None and not isinstance(key, Path):
         return key, None
-    path = key or (Path(settings.key) if settings.key else None)
-    if path is None and settings.demo:
-        path = _demo_key(work)
-    if path is None:
+    named = key or settings.key or (_demo_key(work) if settings.demo else None)
+    if named is None:
         raise PlanError(
             "no signing key: a release is signed, and nothing is trained that could not be. Make one with\n"
             "    safeflux keys new publisher.key\n"
             "and name it in the policy (signing: {key: publisher.key}) or give it with --key. To try things out: signing: {demo: true}"
         )
     try:
-        public = path.with_suffix(".pub")
-        return keys.load_private(path), public if public.is_file() else None
+        where = signers.named(named) if isinstance(named, str) else named
+        public = where.with_suffix(".pub") if isinstance(where, Path) else None
+        return signers.load(where), public if public and public.is_file() else None
     except SigningError as error:
         raise PlanError("\n".join(f"{finding}\n    {finding.remedy}" for finding in error.findings)) from error
 

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from safeflux import registry
+from safeflux import commitment, registry
 from safeflux import report as reports
 from safeflux.errors import StageError
 from safeflux.files import write_atomic
@@ -30,6 +30,7 @@ from safeflux.workspace import key, recorded
 if TYPE_CHECKING:
     from safeflux.audit import BeforeAfter
     from safeflux.models.flux1 import Flux1
+    from safeflux_signing.signers import SigningKey
 
 log = logging.getLogger(__name__)
 
@@ -91,6 +92,11 @@ def write_plan(run: Run, out: Path, scratch: Path) -> None:
     write_atomic(out / "plan.json", json.dumps(run.plan.to_json(), indent=1, sort_keys=True) + "\n")
 
 
+def commit(run: Run, out: Path, signer: SigningKey) -> None:
+    """``commitment.jsonl``: the policy's digest, signed before anything is measured."""
+    commitment.fix(run.policy, run.work, out, signer)
+
+
 def prepare(run: Run, out: Path, scratch: Path) -> None:
     """Prompts, text embeddings, reference rollouts."""
     from safeflux.prepare import prepare as make
@@ -135,12 +141,13 @@ def bake(run: Run, out: Path, scratch: Path) -> None:
 
 
 def audit(run: Run, out: Path, scratch: Path) -> None:
-    """``audit.json``, every line of the report; ``pictures/``, before and after. Drawings are kept in ``scratch``."""
+    """``audit.json``, every line of the report; ``pictures/``, before and after; ``begun``, when. Drawings are kept in ``scratch``."""
     from safeflux.audit import Subject
     from safeflux.audit import audit as measure
 
     policy, plan, baked = run.policy, run.plan, recorded(run.work, "bake")
     assert baked is not None
+    write_atomic(out / "begun", f"{commitment.audit_begun(run.work, scratch)}\n")
     weights = {name: digest for name, digest in baked.files.items() if name.startswith("model/")}
     found = measure(
         Subject(run.load, plan.model_digest),

@@ -10,6 +10,7 @@ import platform
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
+from datetime import datetime
 from importlib import metadata
 from typing import Any
 
@@ -17,7 +18,8 @@ from safeflux import registry
 from safeflux.options import options
 from safeflux.plan import Plan
 from safeflux.policy import Policy
-from safeflux.types import ERASURE_REPORT, Finding, Report
+from safeflux.types import Finding, Report
+from safeflux.verify import AUDIT_STARTED, ERASURE_REPORT
 
 RELEASE = "urn:safeflux:release:v1"
 LIBRARIES = ("torch", "diffusers", "transformers", "numpy")
@@ -134,16 +136,20 @@ def base_name(policy: Policy) -> str:
     return str(_public(policy.base.model))
 
 
-def claims(policy: Policy, report: Mapping[str, Any]) -> list[tuple[str, object]]:
-    """What is signed beside the files: how the release was made, which of its tests it passed, and the report itself."""
+def claims(policy: Policy, report: Mapping[str, Any], audited: datetime) -> list[tuple[str, object]]:
+    """What is signed beside the files: how the release was made, which of its tests it passed, and the report itself.
+
+    ``audited``: when the audit was begun.
+    """
     from safeflux_signing.claims import outcome, provenance, resource
+    from safeflux_signing.strictjson import write_time
 
     checked = [resource(f"urn:safeflux:policy:{policy.name}", {"sha256": policy.digest}, "policy.lock.yaml")]
     made = provenance(
         build_type=RELEASE,
         builder="urn:safeflux:release",
         parameters={"name": policy.name, "version": policy.version, "method": report["method"], "concepts": report["concepts"]},
-        internal={"seed": policy.seed},
+        internal={"seed": policy.seed, AUDIT_STARTED: write_time(audited)},
         dependencies=[resource(_base_uri(policy), {"safefluxDirectory": report["base"]["digest"]}, "base model"), *checked],
         versions={name: str(found) for name, found in report["environment"].items() if name in ("safeflux", *LIBRARIES) and found},
     )

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 Status = Literal["passed", "failed", "unchecked", "control", "measured"]  # "measured": a number no limit is set for
 Which = Literal["base", "erased"]
-ERASURE_REPORT = "urn:safeflux:erasure-report:v1"  # predicate type of the report as a signed claim
 JOURNAL = "journal.json"  # what a method may leave in its scratch directory: how its training went, for the report
 Progress = Callable[[str, int, int], None]  # what is being done, how many steps of it are done, how many there are; called after each step
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported
@@ -17,3 +18,12 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tiny import make_tiny
 
     return make_tiny(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="session")
+def softhsm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The library of SoftHSM, set to a token with keys (``softhsm.py``); skips, and says why, where there is none."""
+    from softhsm import make
+
+    with pytest.MonkeyPatch.context() as patch:
+        yield make(tmp_path_factory.mktemp("softhsm"), patch)

@@ -42,7 +42,7 @@ audit: {preset: quick, attacks: [none], images: 120}
 report: {license: Apache-2.0, pairs: 1}
 signing: {key: publisher.key}
 """
-STAGES = ("plan", "prepare", "erase", "bake", "audit", "export", "report", "sign")
+STAGES = ("plan", "commit", "prepare", "erase", "bake", "audit", "export", "report", "sign")
 calls: Counter[str] = Counter()
 hits = 1  # pictures of 120 in which the erased model still draws the concept
 

@@ -15,7 +15,7 @@ LIGHT = (
     "safeflux.statistics", "safeflux.report", "safeflux.render", "safeflux.workspace", "safeflux_cli.verify", "safeflux_cli.keys",
     "safeflux_cli.keys_trust", "safeflux_cli.inspect_cmd", "safeflux_signing.sign", "safeflux_signing.verify", "safeflux_signing.trustfile",
     "safeflux_signing.pkcs11", "safeflux_signing.requirements", "safeflux_signing.vsa", "safeflux_signing.copies",
-    "safeflux_signing.unverified",
+    "safeflux_signing.unverified", "safeflux_signing.commitments", "safeflux.commitment", "safeflux.verify", "safeflux_cli.claim",
 )  # fmt: skip
 COMMANDS = (
     ("--help",), ("--version",), ("policy", "--help"), ("policy", "check", "policies/demo.yaml"),

@@ -20,10 +20,10 @@ from safeflux import files
 from safeflux.errors import PlanError, WorkspaceError
 from safeflux.files import tree
 from safeflux.release import release
+from safeflux.verify import verify
 from safeflux.workspace import open_workspace
 from safeflux_signing import keys
 from safeflux_signing.signers import KeySigner
-from safeflux_signing.verify import verify
 
 EPOCH = "1700000000"
 releases = sys.modules["safeflux.release"]
@@ -85,6 +85,7 @@ def test_release_passes_verifies_and_holds_what_it_should(policy: Path, tmp_path
     assert sorted(claim.predicate_type.rsplit("/", 1)[0] for claim in verified.claims if claim.required) == [
         "https://in-toto.io/attestation/test-result",
         "https://slsa.dev/provenance",
+        "urn:safeflux:commitment:v1",
         "urn:safeflux:erasure-report:v1",
     ]
 
@@ -134,8 +135,8 @@ def test_same_policy_and_key_give_the_same_bytes_elsewhere(policy: Path, home: P
 @pytest.mark.parametrize(
     ("old", "new", "expected"),
     [
-        ("license: Apache-2.0", "license: MIT", set()),
-        ("preset: quick, attacks: [none]", "preset: standard, attacks: [none]", set()),  # says nothing beside a number of images
+        ("license: Apache-2.0", "license: MIT", {"audit"}),  # of the pictures that are there: the policy is fixed anew
+        ("preset: quick, attacks: [none]", "preset: standard, attacks: [none]", {"audit"}),  # says nothing beside a number of images
         ("detection: 0.10", "detection: 0.20", {"erase", "updates", "bake", "audit", "draw"}),  # what is trained to
         ("images: 120", "images: 121", {"audit", "draw"}),
         ("method: mask", "method: {mask: {updates: 5}}", {"erase", "updates", "bake", "audit", "draw"}),

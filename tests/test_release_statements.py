@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,12 @@ from safeflux.policy import Choice, Policy, load_policy
 from safeflux.policy.load import read_policy
 from safeflux.report import to_json
 from safeflux.statements import base_name, claims, lock_text, not_tested
-from safeflux.types import ERASURE_REPORT
+from safeflux.verify import AUDIT_STARTED, ERASURE_REPORT
+from safeflux_signing.claims import PROVENANCE
 
 DEMO = Path(__file__).parent.parent / "policies" / "demo.yaml"
 TEST_RESULT = "https://in-toto.io/attestation/test-result/v0.1"
+AUDITED = datetime(2026, 1, 2, tzinfo=UTC)
 
 
 @pytest.fixture
@@ -77,12 +80,13 @@ def test_base_model_is_named_without_its_place(demo: Policy, model: str, name: s
 
 
 def test_claims_are_what_the_findings_say(demo: Policy, report: dict[str, Any]) -> None:
-    said: dict[str, Any] = dict(claims(demo, report))
+    said: dict[str, Any] = dict(claims(demo, report, AUDITED))
     limited = [finding for finding in report["findings"] if finding["limit"] is not None]
     result = said[TEST_RESULT]
     assert len(result["passedTests"]) + len(result["failedTests"]) == len(limited)
     assert (result["result"] == "PASSED") == (report["verdict"] == "passed")
     assert said[ERASURE_REPORT] == report
+    assert said[PROVENANCE]["buildDefinition"]["internalParameters"] == {"seed": demo.seed, AUDIT_STARTED: "2026-01-02T00:00:00Z"}
     json.dumps(said, allow_nan=False)
 
 
@@ -90,13 +94,13 @@ def test_claims_are_what_the_findings_say(demo: Policy, report: dict[str, Any]) 
 def test_no_claim_passes_what_did_not(demo: Policy, report: dict[str, Any], status: str) -> None:
     [first, *_] = [finding for finding in report["findings"] if finding["limit"] is not None]
     first["status"] = status
-    said: dict[str, Any] = dict(claims(demo, report | {"verdict": "failed"}))
+    said: dict[str, Any] = dict(claims(demo, report | {"verdict": "failed"}, AUDITED))
     assert said[TEST_RESULT]["result"] == "FAILED"
     assert any(first["concept"] in name for name in said[TEST_RESULT]["failedTests"])
 
 
 def test_verdict_that_failed_for_what_is_missing_is_a_failed_test(demo: Policy, report: dict[str, Any]) -> None:
-    said: dict[str, Any] = dict(claims(demo, report | {"verdict": "failed", "findings": []}))
+    said: dict[str, Any] = dict(claims(demo, report | {"verdict": "failed", "findings": []}, AUDITED))
     assert said[TEST_RESULT]["failedTests"] == ["verdict"]
 
 

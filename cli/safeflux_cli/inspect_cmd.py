@@ -89,7 +89,7 @@ def _json(directory: Path, said: Said) -> dict[str, object]:
 
 def _reports(said: Said) -> Iterator[dict[str, Any]]:
     """The headline of each erasure report, whatever is missing from it."""
-    from safeflux.types import ERASURE_REPORT
+    from safeflux.verify import ERASURE_REPORT
 
     for claim in said.claims:
         if claim.predicate_type == ERASURE_REPORT:

@@ -12,7 +12,25 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from safeflux_signing.keys import PrivateKey
+    from safeflux_signing.pkcs11uri import TokenUri
+    from safeflux_signing.signers import SigningKey
+
+
+def key_name(text: str) -> Path | TokenUri:
+    """Where a private key is: the path of a PEM file, or the name of one on a token. Raises UsageError for what is no such name.
+
+    What the options and arguments are read with that name one.
+    """
+    if not text.startswith("pkcs11:"):
+        return Path(text)  # without a look at the library, which takes its time to start
+    from safeflux_signing import signers
+    from safeflux_signing.errors import InputError
+
+    try:
+        return signers.named(text)
+    except InputError as error:
+        [finding] = error.findings
+        raise click.UsageError(f"{finding}{f'; wanted {finding.expected}' if finding.expected else ''}\n{finding.remedy}") from error
 
 
 def passphrase_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -45,18 +63,18 @@ def read_passphrase(file: Path | None, variable: str | None, descriptor: int | N
     return text.removesuffix(b"\n").removesuffix(b"\r")
 
 
-def load_private(path: Path, passphrase: bytes | None) -> PrivateKey:
-    """The private key, asking for its passphrase if it needs one and somebody is there to answer."""
-    from safeflux_signing import keys as library
+def load_private(key: Path | TokenUri, passphrase: bytes | None) -> SigningKey:
+    """The private key, asking for its passphrase or PIN if it needs one and somebody is there to answer."""
+    from safeflux_signing import signers
     from safeflux_signing.errors import InputError
 
     try:
-        return library.load_private(path, passphrase)
+        return signers.load(key, passphrase)
     except InputError as error:
         if error.findings[0].code != "passphrase-needed" or not asking():
             raise
-    asked = str(click.prompt(f"Passphrase of {path}", hide_input=True, err=True)).encode("utf-8")
-    return library.load_private(path, asked)
+    asked = str(click.prompt(f"{'Passphrase' if isinstance(key, Path) else 'PIN'} of {key}", hide_input=True, err=True))
+    return signers.load(key, asked.encode("utf-8"))
 
 
 def asking() -> bool:

@@ -12,6 +12,7 @@ from safeflux_cli.keyfiles import passphrase_options, read_passphrase, refusing
 
 if TYPE_CHECKING:
     from safeflux_signing.keys import PublicKey
+    from safeflux_signing.pkcs11uri import TokenUri
 
 KINDS = ("p256", "p384", "p521", "ed25519", "ml-dsa-65")
 
@@ -70,12 +71,14 @@ def new(
         click.echo("The stock OpenSSF tool, model_signing, cannot verify what this key signs; safeflux can.", err=True)
 
 
-@keys.command()
-@click.argument("path", type=click.Path(path_type=Path))
+@keys.command(short_help="Say the id and type of the public or private key in PATH.")
+@click.argument("path", type=keyfiles.key_name)
 @passphrase_options
 @click.pass_context
-def show(ctx: click.Context, path: Path, passphrase_file: Path | None, passphrase_env: str | None, passphrase_fd: int | None) -> None:
-    """Say the id and type of the public or private key in PATH."""
+def show(
+    ctx: click.Context, path: Path | TokenUri, passphrase_file: Path | None, passphrase_env: str | None, passphrase_fd: int | None
+) -> None:
+    """Say the id and type of the public or private key in PATH, or of a token's (pkcs11:token=...;object=...)."""
     from safeflux_signing import keys as library
 
     with refusing(ctx):
@@ -84,12 +87,14 @@ def show(ctx: click.Context, path: Path, passphrase_file: Path | None, passphras
     click.echo(f"type    {library.kind(public).in_words}, {half} half")
 
 
-@keys.command()
-@click.argument("path", type=click.Path(path_type=Path))
+@keys.command(short_help="Print the public half of the key in PATH, as PEM.")
+@click.argument("path", type=keyfiles.key_name)
 @passphrase_options
 @click.pass_context
-def export(ctx: click.Context, path: Path, passphrase_file: Path | None, passphrase_env: str | None, passphrase_fd: int | None) -> None:
-    """Print the public half of the key in PATH, as PEM."""
+def export(
+    ctx: click.Context, path: Path | TokenUri, passphrase_file: Path | None, passphrase_env: str | None, passphrase_fd: int | None
+) -> None:
+    """Print the public half of the key in PATH, or of a token's (pkcs11:token=...;object=...), as PEM."""
     from safeflux_signing import keys as library
 
     with refusing(ctx):
@@ -97,13 +102,14 @@ def export(ctx: click.Context, path: Path, passphrase_file: Path | None, passphr
     click.echo(library.public_pem(public).decode("ascii"), nl=False)
 
 
-def _public_half(path: Path, passphrase: bytes | None) -> tuple[PublicKey, str]:
-    """The public half of the key in ``path``, and which half that file holds."""
+def _public_half(path: Path | TokenUri, passphrase: bytes | None) -> tuple[PublicKey, str]:
+    """The public half of the key in ``path``, and which half that file or token holds."""
     from safeflux_signing import keys as library
     from safeflux_signing.errors import InputError
 
     try:
-        return library.load_public(path), "public"
+        if isinstance(path, Path):
+            return library.load_public(path), "public"
     except InputError as error:
         if error.findings[0].code != "key-private":
             raise

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from safeflux_cli.keyfiles import load_private, passphrase_options, read_passphrase, refusing
+from safeflux_cli.keyfiles import key_name, load_private, passphrase_options, read_passphrase, refusing
 
 if TYPE_CHECKING:
+    from safeflux_signing.pkcs11uri import TokenUri
     from safeflux_signing.trust import TrustedKey, TrustStore
 
 FILE = click.Path(path_type=Path)
@@ -112,14 +113,14 @@ def revoke(ctx: click.Context, key: str | None, release_id: str | None, reason: 
 
 
 @click.command(short_help="Hand over to a new key, with a signed statement.")
-@click.argument("old", nargs=-1, required=True, type=FILE)
+@click.argument("old", nargs=-1, required=True, type=key_name)
 @click.option("--to", "new", required=True, type=FILE, metavar="PUB", help="The public half of the new key.")
 @click.option("--out", required=True, type=FILE, metavar="F", help="Where to write the statement; the file may not exist.")
 @passphrase_options
 @click.pass_context
 def rotate(
     ctx: click.Context,
-    old: tuple[Path, ...],
+    old: tuple[Path | TokenUri, ...],
     new: Path,
     out: Path,
     passphrase_file: Path | None,
@@ -168,14 +169,14 @@ def apply(ctx: click.Context, statement: Path, trust_file: Path | None) -> None:
 
 @click.command(short_help="Sign a release beside its publisher.")
 @click.argument("directory", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.option("--key", required=True, type=FILE, metavar="PRIVATE", help="The private key to sign with.")
+@click.option("--key", required=True, type=key_name, metavar="PRIVATE", help="Private key to sign with: PEM file or pkcs11:... (RFC 7512).")
 @click.option("--signed-by", "signers", multiple=True, required=True, type=FILE, metavar="PUB", help="Whose signature it has; repeatable.")
 @passphrase_options
 @click.pass_context
 def cosign(
     ctx: click.Context,
     directory: Path,
-    key: Path,
+    key: Path | TokenUri,
     signers: tuple[Path, ...],
     passphrase_file: Path | None,
     passphrase_env: str | None,

@@ -23,6 +23,7 @@ COMMANDS = {  # name: where it is, what the list of commands says
     "plan": ("safeflux_cli.plan:plan", "Say what a release would do and cost."),
     "policy": ("safeflux_cli.policy:policy", "Check policy files, start new ones."),
     "verify": ("safeflux_cli.verify:verify", "Check a release: signature, files, claims and trust."),
+    "claim": ("safeflux_cli.claim:claim", "Add what an auditor found to a release, signed."),
     "inspect": ("safeflux_cli.inspect_cmd:inspect", "Show what a release says of itself; checks nothing."),
     "keys": ("safeflux_cli.keys:keys", "Make and show signing keys; keep the list of keys you trust."),
 }

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from safeflux_cli.keyfiles import load_private, passphrase_options, read_passphrase
+from safeflux_cli.keyfiles import key_name, load_private, passphrase_options, read_passphrase
 from safeflux_cli.progress import Progress
 
 if TYPE_CHECKING:
     from safeflux.policy import Policy
     from safeflux.release import ReleaseResult
-    from safeflux_signing.keys import PrivateKey
+    from safeflux_signing.pkcs11uri import TokenUri
+    from safeflux_signing.signers import SigningKey
 
 SCHEMA = "safeflux-release/1"
 NOT_PASSED, INTERRUPTED = 1, 130
@@ -31,7 +32,9 @@ _OPTIONS = (
     ),
     click.option("--dry-run", is_flag=True, help="Say what would be done and what it would cost, and do nothing."),
     click.option("--allow-failing", is_flag=True, help="Sign also a model that does not pass; its claims say that it failed."),
-    click.option("--key", type=click.Path(path_type=Path), help="Private key to sign with, if not the policy's."),
+    click.option(
+        "--key", type=key_name, metavar="KEY", help="Private key to sign with, if not the policy's: PEM file or pkcs11:... (RFC 7512)."
+    ),
     passphrase_options,
     click.option("--threads", type=click.IntRange(min=1), metavar="N", help="Processor threads [default: OMP_NUM_THREADS, or one a core]."),
     click.option("--json", "as_json", is_flag=True, help="Print one JSON object at the end instead of text."),
@@ -48,7 +51,7 @@ def release_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def make(
-    ctx: click.Context, policy: Policy, *, out: Path | None, dry_run: bool, allow_failing: bool, key: Path | None,
+    ctx: click.Context, policy: Policy, *, out: Path | None, dry_run: bool, allow_failing: bool, key: Path | TokenUri | None,
     passphrase_file: Path | None, passphrase_env: str | None, passphrase_fd: int | None, threads: int | None,
     as_json: bool, verbose: int, quiet: bool,
 ) -> int:  # fmt: skip
@@ -122,20 +125,20 @@ def cores() -> int:
         return len(allowed)
 
 
-def _signer(policy: Policy, key: Path | None, passphrase: bytes | None) -> tuple[PrivateKey | None, Path | None]:
+def _signer(policy: Policy, key: Path | TokenUri | None, passphrase: bytes | None) -> tuple[SigningKey | None, Path | None]:
     """The key named here or in the policy, unlocked, and its public half; None leaves it to the release (a demo key, or none)."""
     from safeflux.errors import PlanError
     from safeflux_signing.errors import SigningError
 
-    path = key or (Path(policy.signing.key) if policy.signing.key else None)
-    if path is None:
+    key = key or (key_name(policy.signing.key) if policy.signing.key else None)
+    if key is None:
         return None, None
     try:
-        signer = load_private(path, passphrase)
+        signer = load_private(key, passphrase)
     except SigningError as error:
         raise PlanError("\n".join(f"{finding}\n    {finding.remedy}" for finding in error.findings)) from error
-    public = path.with_suffix(".pub")
-    return signer, public if public.is_file() else None
+    public = key.with_suffix(".pub") if isinstance(key, Path) else None
+    return signer, public if public and public.is_file() else None
 
 
 @contextmanager

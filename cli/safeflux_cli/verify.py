@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,13 +12,14 @@ from typing import TYPE_CHECKING
 import click
 
 from safeflux_cli import verify_output as say
-from safeflux_cli.keyfiles import load_private, passphrase_options, read_passphrase
+from safeflux_cli.keyfiles import key_name, load_private, passphrase_options, read_passphrase
 from safeflux_cli.progress import Progress
 
 if TYPE_CHECKING:
     from safeflux_signing.errors import Finding
-    from safeflux_signing.keys import PrivateKey
+    from safeflux_signing.pkcs11uri import TokenUri
     from safeflux_signing.requirements import Lines, Requirement
+    from safeflux_signing.signers import SigningKey
     from safeflux_signing.verify import Verified
 
 VERIFIER = "urn:safeflux:verify"
@@ -36,11 +36,12 @@ FILE = click.Path(path_type=Path)
     "required",
     multiple=True,
     metavar="WHAT",
-    help="Require more: a claim (provenance, test-result, erasure-report or a predicate type), max-age=90d, or a limit on a metric of the "
-    "signed report (detection<=0.05, retained>=0.9), kept by the bound of each of its lines. May be repeated.",
+    help="Require more: a claim (commitment, provenance, test-result, erasure-report or a predicate type), one by an auditor "
+    "(test-result@auditor), max-age=90d, or a limit on a metric of the signed reports (detection<=0.05, retained>=0.9), kept by the bound "
+    "of each of their lines. May be repeated.",
 )
 @click.option("--emit-vsa", type=FILE, metavar="F", help="If all is well, write a SLSA verification summary to the new file F.")
-@click.option("--vsa-key", type=FILE, metavar="F", help="Private key to sign the summary with; without one it is not signed.")
+@click.option("--vsa-key", type=key_name, metavar="F", help="Private key to sign the summary with; without one it is not signed.")
 @passphrase_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing if all is well.")
@@ -52,7 +53,7 @@ def verify(
     trust_file: Path | None,
     required: tuple[str, ...],
     emit_vsa: Path | None,
-    vsa_key: Path | None,
+    vsa_key: Path | TokenUri | None,
     passphrase_file: Path | None,
     passphrase_env: str | None,
     passphrase_fd: int | None,
@@ -66,40 +67,44 @@ def verify(
     signatures, or a claim is missing or about other files; 15 the signed report does not keep a limit that was required;
     16 malformed or unsafe release; 2 wrong usage; 1 anything else.
     """
+    from safeflux.verify import verify as check
     from safeflux_signing import trustfile
     from safeflux_signing.errors import SigningError, gravest
-    from safeflux_signing.verify import verify as check
 
-    _check_usage(directory, key_files, trust_file, emit_vsa, vsa_key)
+    _check_usage(directory, key_files, trust_file, required, emit_vsa, vsa_key)
     met: dict[str, bool | None] = dict.fromkeys(required)
     verified: Verified | None = None
     try:
         requirements = _requirements(required)
         trusted = trustfile.trusted(key_files, trust_file)
-        passphrase = read_passphrase(passphrase_file, passphrase_env, passphrase_fd)
-        signer = load_private(vsa_key, passphrase) if vsa_key else None
+        signer = load_private(vsa_key, read_passphrase(passphrase_file, passphrase_env, passphrase_fd)) if vsa_key else None
         with _progress(as_json or quiet) as progress:
             verified = check(directory, trusted, progress=progress)
         now = _now()
         if short := _held_against(verified, requirements, now, met):
             raise gravest(short)
         if emit_vsa:
-            _write_summary(emit_vsa, directory, verified, [entry.key_id for entry in trusted.entries], required, now, signer)
+            by = [*(entry.key_id for entry in trusted.entries), *(f"{one.identity} by {one.issuer}" for one in trusted.identities)]
+            _write_summary(emit_vsa, directory, verified, by, required, now, signer)
     except SigningError as error:
-        if as_json:
-            click.echo(json.dumps(say.refused_json(directory, error, met), indent=2))
-        else:
-            say.explain(directory, error, verified)
+        say.refused(directory, error, verified, met, as_json)
         ctx.exit(error.exit_code)
-    if as_json:
-        click.echo(json.dumps(say.verified_json(directory, verified, met), indent=2))
-    elif not quiet:
-        say.praise(directory, verified, required)
+    if as_json or not quiet:
+        say.accepted(directory, verified, met, as_json)
 
 
-def _check_usage(directory: Path, key_files: Sequence[Path], trust_file: Path | None, emit_vsa: Path | None, vsa_key: Path | None) -> None:
+def _check_usage(
+    directory: Path,
+    key_files: Sequence[Path],
+    trust_file: Path | None,
+    required: Sequence[str],
+    emit_vsa: Path | None,
+    vsa_key: Path | TokenUri | None,
+) -> None:
     if key_files and trust_file:
         raise click.UsageError("Give --key or --trust, not both: a bare key is trusted with anything.")
+    if key_files and any(text.endswith("@auditor") for text in required):
+        raise click.UsageError("--require ...@auditor needs a trust file: a bare --key has no role.")
     if vsa_key and not emit_vsa:
         raise click.UsageError("--vsa-key signs what --emit-vsa writes; give both.")
     if emit_vsa and emit_vsa.exists():
@@ -111,15 +116,20 @@ def _check_usage(directory: Path, key_files: Sequence[Path], trust_file: Path | 
 def _requirements(texts: Sequence[str]) -> list[Requirement]:
     if not texts:
         return []
-    from safeflux_signing import claims, requirements
+    from safeflux_signing import claims, commitments, requirements
 
-    short = {"provenance": claims.PROVENANCE, "test-result": claims.TEST_RESULT, "erasure-report": _report_lines().predicate_type}
+    short = {
+        "commitment": commitments.PREDICATE_TYPE,
+        "provenance": claims.PROVENANCE,
+        "test-result": claims.TEST_RESULT,
+        "erasure-report": _report_lines().predicate_type,
+    }
     return [requirements.parse(text, short) for text in texts]
 
 
 def _report_lines() -> Lines:
     """Where an erasure report keeps what was measured, for a package that knows nothing of such reports."""
-    from safeflux.types import ERASURE_REPORT
+    from safeflux.verify import ERASURE_REPORT
     from safeflux_signing.requirements import Lines
 
     return Lines(
@@ -152,7 +162,7 @@ def _write_summary(
     trusted: Sequence[str],
     required: Sequence[str],
     now: datetime,
-    signer: PrivateKey | None,
+    signer: SigningKey | None,
 ) -> None:
     from urllib.parse import quote
 

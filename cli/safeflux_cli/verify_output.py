@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 if TYPE_CHECKING:
+    from safeflux_signing.claims import Claim
+    from safeflux_signing.commitments import Commitment
     from safeflux_signing.errors import Finding, SigningError
     from safeflux_signing.verify import Verified
 
@@ -18,7 +21,22 @@ Met = Mapping[str, bool | None]
 """Whether each requirement, by its text, is met; None if the release did not get so far."""
 
 
-def praise(directory: Path, verified: Verified, required: Sequence[str]) -> None:
+def accepted(directory: Path, verified: Verified, met: Met, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(_accepted_json(directory, verified, met), indent=2))
+    else:
+        _praise(directory, verified, met)
+
+
+def refused(directory: Path, error: SigningError, verified: Verified | None, met: Met, as_json: bool) -> None:
+    """``verified``: the release is what its publisher signed, only not what was required."""
+    if as_json:
+        click.echo(json.dumps(_refused_json(directory, error, met), indent=2))
+    else:
+        _explain(directory, error, verified)
+
+
+def _praise(directory: Path, verified: Verified, required: Iterable[str]) -> None:
     from safeflux_signing.errors import printable
 
     click.echo(f"verified: {printable(str(directory))}")
@@ -26,16 +44,29 @@ def praise(directory: Path, verified: Verified, required: Sequence[str]) -> None
         click.echo(f"  release   {release.release_id}, sequence {release.sequence}, signed {release.created:%Y-%m-%d %H:%M:%S} UTC")
     click.echo(f"  files     {len(verified.entries)}, none changed, added or removed")
     for claim in verified.claims:
-        click.echo(f"  claim     {printable(claim.predicate_type)}{'' if claim.required else ' (added later)'}")
+        click.echo(f"  claim     {printable(_claim(claim))}")
     for text in required:
         click.echo(f"  required  {printable(text)}")
+    if signer := verified.identity:
+        click.echo(f"  identity  {printable(signer.identity)}, attested by {printable(signer.issuer)}")
     for number, key_id in enumerate((verified.key_id, *verified.cosigners)):
         whose = f" ({printable(verified.publisher)})" if verified.publisher and not number else ""
         click.echo(f"  key       {key_id}{whose}")
 
 
-def explain(directory: Path, error: SigningError, verified: Verified | None) -> None:
-    """Why not. ``verified``: the release is what its publisher signed, only not what was required."""
+def _claim(claim: Claim) -> str:
+    """What it is; of the publisher's commitment what was fixed and when, of any that was added later also by whom."""
+    if claim.commitment:
+        fixed, earlier = claim.commitment.fixed, len(claim.commitment.earlier)
+        after = f"; after audits under {earlier} other{'s' if earlier > 1 else ''}" if earlier else ""
+        return f"{claim.predicate_type} ({claim.commitment.name}, fixed {fixed.time:%Y-%m-%d %H:%M:%S} UTC{after})"
+    if claim.required:
+        return claim.predicate_type
+    whose = f"{claim.publisher}, {claim.role}" if claim.publisher else f"key {claim.key_id}"
+    return f"{claim.predicate_type} (added later by {whose})"
+
+
+def _explain(directory: Path, error: SigningError, verified: Verified | None) -> None:
     from safeflux_signing.errors import printable
 
     name = printable(str(directory))
@@ -47,7 +78,7 @@ def explain(directory: Path, error: SigningError, verified: Verified | None) -> 
                 click.echo(f"      {label:9} {printable(value)}", err=True)
 
 
-def verified_json(directory: Path, verified: Verified, met: Met) -> dict[str, object]:
+def _accepted_json(directory: Path, verified: Verified, met: Met) -> dict[str, object]:
     release = verified.release
     return {
         "schema": SCHEMA,
@@ -56,6 +87,7 @@ def verified_json(directory: Path, verified: Verified, met: Met) -> dict[str, ob
         "exit_code": 0,
         "key": verified.key_id,
         "publisher": verified.publisher or None,
+        "identity": verified.identity and {"identity": verified.identity.identity, "issuer": verified.identity.issuer},
         "cosigners": list(verified.cosigners),
         "release": release and {"id": release.release_id, "sequence": release.sequence, "created": f"{release.created:%Y-%m-%dT%H:%M:%SZ}"},
         "digests": dict(verified.digests),
@@ -66,6 +98,9 @@ def verified_json(directory: Path, verified: Verified, met: Met) -> dict[str, ob
                 "payload_sha256": claim.payload_sha256,
                 "required": claim.required,
                 "key": claim.key_id,
+                "publisher": claim.publisher or None,
+                "role": claim.role,
+                "commitment": claim.commitment and _commitment_json(claim.commitment),
             }
             for claim in verified.claims
         ],
@@ -74,13 +109,20 @@ def verified_json(directory: Path, verified: Verified, met: Met) -> dict[str, ob
     }
 
 
-def refused_json(directory: Path, error: SigningError, met: Met) -> dict[str, object]:
+def _refused_json(directory: Path, error: SigningError, met: Met) -> dict[str, object]:
     """The same keys as for a verified release, and none of what a refused one says of itself."""
-    nothing: dict[str, object] = {"key": None, "publisher": None, "release": None, "digests": {}}
+    nothing: dict[str, object] = {"key": None, "publisher": None, "identity": None, "release": None, "digests": {}}
     nothing |= {"cosigners": [], "files": [], "claims": []}
     findings = [_finding_json(finding) for finding in error.findings]
     common = {"schema": SCHEMA, "directory": str(directory), "verified": False, "exit_code": error.exit_code}
     return {**common, **nothing, "requirements": _met_json(met), "findings": findings}
+
+
+def _commitment_json(commitment: Commitment) -> dict[str, object]:
+    from safeflux_signing.strictjson import write_time
+
+    fixed, *earlier = ({"sha256": one.sha256, "time": write_time(one.time)} for one in (commitment.fixed, *commitment.earlier))
+    return {"name": commitment.name, **fixed, "earlier": earlier}
 
 
 def _met_json(met: Met) -> list[dict[str, object]]:

@@ -135,4 +135,6 @@ def _limit(data: float | Mapping[str, float]) -> Limit:
 
 def _signing(data: Mapping[str, Any], source: Path | None) -> Signing:
     key = data.get("key")
-    return Signing(None if key is None else _absolute(key, source), data.get("demo", False), data.get("publisher"))
+    if key is not None and not key.startswith("pkcs11:"):  # the name of a token's key is no path
+        key = _absolute(key, source)
+    return Signing(key, data.get("demo", False), data.get("publisher"))

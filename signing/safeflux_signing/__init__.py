@@ -1,6 +1,6 @@
 """Sign a directory of files, and tell later whether it is still what was signed. Offline, and for any model.
 
-    sign.py      sign(directory, key, release_id=..., sequence=..., claims=[...]): the publisher's door; cosign for a second one
+    sign.py      sign(directory, key, release_id=..., sequence=..., claims=[...]): the publisher's door; cosign and add_claim for others
     verify.py    verify(directory, trust) -> Verified, or raises: the user's door
     requirements.py   what a user asks beyond that: claims, age, limits on what was measured
     copies.py    private copies of verified files, for whoever loads them
@@ -12,11 +12,14 @@
     seen.py      which releases were seen, so that older ones are refused
     keys.py      make, store and read keys; the id of a key
     signers.py   whoever holds a private key: a file, a token, a service
+    pkcs11.py, pkcs11uri.py   a key on a token, and what such a key is called
     reasons.py   every reason for a refusal: its code, its exit code, what to do about it
     errors.py    the errors that carry those findings
 
     manifest.py  the signed list of files (OpenSSF Model Signing v1.0) and what a release says of itself
     claims.py    signed statements about the same files: provenance, test results, anything
+    commitments.py    a claim made before there were files: what was fixed, and when
+    keyless.py   signatures with a Sigstore certificate, verified offline
     cosignatures.py   further signatures on the same manifest
     dsse.py      the signature envelope around all of them
     tree.py      the closed world on disk: walk, open without following links, hash

@@ -1,8 +1,9 @@
 """Signed statements about a release: how it was made, how it was tested, or anything else with a predicate type.
 
 ``claims.jsonl`` holds one DSSE bundle per line, each an in-toto statement whose subject is the release by the same two
-digests as its manifest's. The manifest in turn lists the SHA-256 of the payload of each required claim, so none can be
-stripped or swapped; as it lists no digest of ``claims.jsonl`` itself, there is no circle, and more claims can be added later.
+digests as its manifest's (the one exception: commitments.py). The manifest in turn lists the SHA-256 of the payload of each
+required claim, so none can be stripped or swapped; as it lists no digest of ``claims.jsonl`` itself, there is no circle, and
+more claims can be added later.
 Every line must be signed by a key the user gave: a claim that nobody vouches for is an unsigned addition like any other.
 """
 
@@ -11,9 +12,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 
-from safeflux_signing import dsse, keys, manifest, names, signers
+from safeflux_signing import commitments, dsse, keys, manifest, names, signers, strictjson
+from safeflux_signing.commitments import Commitment
 from safeflux_signing.errors import Finding, SigningError, found, refusal
 from safeflux_signing.strictjson import Json
 
@@ -22,16 +24,25 @@ TEST_RESULT = "https://in-toto.io/attestation/test-result/v0.1"
 
 FILE = names.CLAIMS
 
+_NO_CLAIMS = (manifest.PREDICATE_TYPE, manifest.OUTDATED_TYPE)
+
 
 @dataclass(frozen=True)
 class Claim:
-    """A verified claim: who signed it (``key_id``), and whether the publisher's signature requires it."""
+    """A verified claim: who signed it (``key_id``), and whether the publisher's signature requires it.
+
+    ``commitment``: what it fixed before there were files, if that is what it claims; of any other, None. ``publisher`` and
+    ``role`` are the trust file's words for who holds the key; a bare key is nobody's ("") and, as it may sign anything, a publisher's.
+    """
 
     predicate_type: str
     predicate: Json
     payload_sha256: str
     key_id: str
     required: bool
+    commitment: Commitment | None = None
+    publisher: str = ""
+    role: str = "publisher"
 
 
 def resource(uri: str, digests: Mapping[str, str], name: str | None = None) -> dict[str, object]:
@@ -61,7 +72,7 @@ def provenance(
     if dependencies:
         definition["resolvedDependencies"] = [dict(dependency) for dependency in dependencies]
     times = {"startedOn": started, "finishedOn": finished}
-    metadata = {key: time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ") for key, time in times.items() if time}
+    metadata = {key: strictjson.write_time(time) for key, time in times.items() if time}
     made_by: dict[str, object] = {"id": builder, **({"version": dict(versions)} if versions else {})}
     details: dict[str, object] = {"builder": made_by, **({"metadata": metadata} if metadata else {})}
     return PROVENANCE, {"buildDefinition": definition, "runDetails": details}
@@ -87,25 +98,37 @@ def outcome(
 
 
 def seal(
-    claims: Iterable[tuple[str, object]], subject: str, digests: Mapping[str, str], key: signers.SigningKey
+    claims: Iterable[tuple[str, object]], subject: str, digests: Mapping[str, str], key: signers.SigningKey, commitment: bytes | None = None
 ) -> tuple[bytes, tuple[manifest.RequiredClaim, ...]]:
     """The content of ``claims.jsonl`` for (predicate type, predicate) pairs, and what the manifest has to require.
 
-    Raises InputError (release-field) for a manifest posing as a claim, for the same claim twice and for what is not JSON.
+    ``commitment``: the line of one that was made before. Raises InputError (release-field) for a manifest posing as a claim,
+    for the same claim twice and for what is not JSON.
     """
     lines, required = [], []
+    if commitment is not None:
+        lines.append(commitment)
+        required.append(_identity(commitments.PREDICATE_TYPE, commitments.line(commitment)[1]))
     for predicate_type, predicate in claims:
-        try:
-            payload = manifest.statement(subject, digests, predicate_type, predicate)
-            manifest.read_statement(payload, FILE)
-        except (TypeError, ValueError, SigningError) as error:
-            raise refusal("release-field", FILE, f"the claim {predicate_type!r} cannot be written: {error}") from error
-        claim = manifest.RequiredClaim(predicate_type, hashlib.sha256(payload).hexdigest())
-        if predicate_type in (manifest.PREDICATE_TYPE, manifest.OUTDATED_TYPE) or claim in required:
-            raise refusal("release-field", FILE, f"the claim {predicate_type!r} is given twice, or is no claim but a manifest")
+        payload = written(predicate_type, predicate, subject, digests)
+        claim = _identity(predicate_type, payload)
+        if claim in required:
+            raise refusal("release-field", FILE, f"the claim {predicate_type!r} is given twice")
         lines.append(dsse.dumps(dsse.seal(payload, key)) + b"\n")
         required.append(claim)
     return b"".join(lines), tuple(required)
+
+
+def written(predicate_type: str, predicate: object, subject: str, digests: Mapping[str, str]) -> bytes:
+    """The claim about a release as the bytes that are signed. Raises InputError (release-field)."""
+    if predicate_type in _NO_CLAIMS or predicate_type == commitments.PREDICATE_TYPE:
+        raise refusal("release-field", FILE, f"{predicate_type!r} is no claim about files")
+    try:
+        payload = manifest.statement(subject, digests, predicate_type, predicate)
+        manifest.read_statement(payload, FILE)
+    except (TypeError, ValueError, RecursionError, SigningError) as error:
+        raise refusal("release-field", FILE, f"the claim {predicate_type!r} cannot be written: {error}") from error
+    return payload
 
 
 def check(data: bytes | None, signed: manifest.Manifest, public_keys: Sequence[keys.PublicKey]) -> tuple[tuple[Claim, ...], list[Finding]]:
@@ -141,10 +164,20 @@ def _claim(line: bytes, signed: manifest.Manifest, public_keys: Sequence[keys.Pu
     if not dsse.written_one_way(bundle, key, line):
         raise refusal("json-not-canonical", FILE, "the claim is not written the one way claims are written")
     subject, predicate_type, predicate = manifest.read_statement(bundle.payload, FILE)
-    if predicate_type in (manifest.PREDICATE_TYPE, manifest.OUTDATED_TYPE):
+    if predicate_type in _NO_CLAIMS:
         raise refusal("predicate-type", FILE, "a manifest where a claim is wanted", actual=predicate_type)
-    true = manifest.subject_digests(signed.entries)
-    manifest.check_digests(subject["digest"], true, {"sha256", "dirHash1"}, "claim-subject", FILE, "the claim is about other files: it")
-    payload = hashlib.sha256(bundle.payload).hexdigest()
-    required = signed.release is not None and manifest.RequiredClaim(predicate_type, payload) in signed.release.required
-    return Claim(predicate_type, predicate, payload, keys.key_id(key), required)
+    identity = _identity(predicate_type, bundle.payload)
+    required = signed.release is not None and identity in signed.release.required
+    commitment = None
+    if predicate_type == commitments.PREDICATE_TYPE:
+        if not required:
+            raise refusal("claim-subject", FILE, "a commitment that the signature of this release does not require")
+        commitment = commitments.loads(bundle.payload, FILE)
+    else:
+        true = manifest.subject_digests(signed.entries)
+        manifest.check_digests(subject["digest"], true, {"sha256", "dirHash1"}, "claim-subject", FILE, "the claim is about other files: it")
+    return Claim(predicate_type, predicate, identity.payload_sha256, keys.key_id(key), required, commitment)
+
+
+def _identity(predicate_type: str, payload: bytes) -> manifest.RequiredClaim:
+    return manifest.RequiredClaim(predicate_type, hashlib.sha256(payload).hexdigest())

@@ -70,7 +70,19 @@ def loads(data: bytes, file: str) -> Bundle:
     if bundle["mediaType"] != MEDIA_TYPE:
         raise refusal("bundle-version", file, "a bundle of another version", expected=MEDIA_TYPE, actual=bundle["mediaType"])
     hint = _hint(bundle["verificationMaterial"], file)
-    envelope = _fields(bundle["dsseEnvelope"], "dsseEnvelope", file, {"payload", "payloadType", "signatures"})
+    return Bundle(*envelope(bundle["dsseEnvelope"], file), hint)
+
+
+def certified(data: bytes, file: str) -> bool:
+    """Whether ``data``, a bundle, is signed with a certificate. Raises UnsafeReleaseError for what is no JSON."""
+    bundle = strictjson.loads(data, file)
+    material = bundle.get("verificationMaterial") if isinstance(bundle, dict) else None
+    return isinstance(material, dict) and "certificate" in material
+
+
+def envelope(value: strictjson.Json, file: str) -> tuple[bytes, bytes]:
+    """(payload, signature) of a DSSE envelope; nothing in it is trusted yet. Raises UnsafeReleaseError."""
+    envelope = _fields(value, "dsseEnvelope", file, {"payload", "payloadType", "signatures"})
     if envelope["payloadType"] != PAYLOAD_TYPE:
         raise refusal("payload-type", file, "a payload of another type", expected=PAYLOAD_TYPE, actual=envelope["payloadType"])
     signatures = envelope["signatures"]
@@ -80,7 +92,7 @@ def loads(data: bytes, file: str) -> Bundle:
     signature = _fields(signatures[0], "the signature", file, {"sig"}, {"keyid"})
     if signature.get("keyid") not in (None, ""):
         raise refusal("signature-keyid", file, "an unsigned key id, which nothing may rely on", actual=signature["keyid"])
-    return Bundle(_base64(envelope["payload"], "payload", file), _base64(signature["sig"], "sig", file), hint)
+    return decoded(envelope["payload"], "payload", file), decoded(signature["sig"], "sig", file)
 
 
 def written_one_way(bundle: Bundle, key: keys.PublicKey, data: bytes) -> bool:
@@ -127,7 +139,7 @@ def _fields(
     return strictjson.fields(value, what, file, "bundle-shape", required, optional or set())
 
 
-def _base64(value: strictjson.Json, what: str, file: str) -> bytes:
+def decoded(value: strictjson.Json, what: str, file: str) -> bytes:
     """Base64 in its one canonical form: a changed padding bit must not go unseen."""
     if isinstance(value, str) and value:
         try:

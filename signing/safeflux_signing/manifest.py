@@ -17,7 +17,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
 from safeflux_signing import names, strictjson
 from safeflux_signing.errors import refusal
@@ -30,7 +30,6 @@ ANNOTATION = "safeflux"
 FORMAT = 1
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_CREATED = "%Y-%m-%dT%H:%M:%SZ"
 
 
 @dataclass(frozen=True)
@@ -98,7 +97,7 @@ def dumps(name: str, entries: Sequence[Entry], release: Release) -> bytes:
         "format": FORMAT,
         "releaseId": release.release_id,
         "sequence": release.sequence,
-        "created": release.created.strftime(_CREATED),
+        "created": strictjson.write_time(release.created),
         "requiredClaims": [{"predicateType": claim.predicate_type, "payloadSha256": claim.payload_sha256} for claim in release.required],
         **({"name": release.name} if release.name else {}),
     }
@@ -215,7 +214,7 @@ def _release(value: Json, file: str) -> Release:
     if "name" in fields and not isinstance(name, str):
         raise refusal(code, file, "the release's name is not a text")
     try:
-        moment = datetime.strptime(created, _CREATED).replace(tzinfo=UTC)
+        moment = strictjson.read_time(created)
         return checked(Release(release_id, sequence, moment, _required(required, file), None if name is None else str(name)))
     except ValueError as error:
         raise refusal(code, file, f"the release has a wrong field: {error}") from None

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any
 
 from cryptography.hazmat.primitives import hashes
@@ -19,15 +18,16 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
 from safeflux_signing import keys
 from safeflux_signing.errors import SigningError, refusal
+from safeflux_signing.pkcs11uri import TokenUri
 
 
 @dataclass(frozen=True)
 class TokenSigner:
-    """A private key on an open token, and its public half. ``handle`` is python-pkcs11's."""
+    """A private key on a token. The token is opened for each signature: between two, days may go by, and the token be taken out."""
 
+    uri: TokenUri
     public: keys.PublicKey
-    handle: Any
-    where: str
+    pin: str | None = field(repr=False)
 
     def public_key(self) -> keys.PublicKey:
         return self.public
@@ -35,40 +35,58 @@ class TokenSigner:
     def sign(self, data: bytes, /) -> bytes:
         import pkcs11
 
-        try:
+        with _opened(self.uri, self.pin) as session:
+            handle = session.get_key(object_class=pkcs11.ObjectClass.PRIVATE_KEY, label=self.uri.label, id=self.uri.id)
             if not isinstance(self.public, ec.EllipticCurvePublicKey):
-                return bytes(self.handle.sign(data, mechanism=pkcs11.Mechanism.EDDSA))
+                return bytes(handle.sign(data, mechanism=pkcs11.Mechanism.EDDSA))
             # The digest is made here: every token signs one, few hash with each of the three algorithms.
             digest = hashes.Hash(keys.ecdsa(self.public))
             digest.update(data)
-            plain = bytes(self.handle.sign(digest.finalize(), mechanism=pkcs11.Mechanism.ECDSA))
-        except pkcs11.PKCS11Error as error:
-            raise _failed(self.where, error) from error
+            plain = bytes(handle.sign(digest.finalize(), mechanism=pkcs11.Mechanism.ECDSA))
         half = len(plain) // 2
         return encode_dss_signature(int.from_bytes(plain[:half], "big"), int.from_bytes(plain[half:], "big"))
 
 
-@contextmanager
-def open_token(module: Path, token: str, label: str, pin: str | None) -> Iterator[TokenSigner]:
-    """The key called ``label`` on the token called ``token``, reached through the vendor's library ``module``; good within the context.
+def token_signer(uri: TokenUri, pin: bytes | None) -> TokenSigner:
+    """The key that ``uri`` names; ``pin`` None opens the token without one. Its public half must lie beside it on the token.
 
-    Its public half must lie beside it on the token. Raises InputError: signer-missing without python-pkcs11; signer-failed
-    for a library, token, PIN or key that is not as it must be; key-type.
+    Raises InputError: signer-missing without python-pkcs11; passphrase-needed where no such key is seen without a PIN;
+    passphrase-wrong; signer-failed for a library, token or key that is not as it must be; key-type.
     """
-    where = f"{token}: {label}"
+    try:
+        text = None if pin is None else pin.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise refusal("passphrase-wrong", str(uri), "the PIN is not UTF-8") from error
+    with _opened(uri, text) as session:
+        import pkcs11
+
+        try:
+            session.get_key(object_class=pkcs11.ObjectClass.PRIVATE_KEY, label=uri.label, id=uri.id)
+        except pkcs11.NoSuchKey as error:
+            if pin is None:
+                raise refusal("passphrase-needed", str(uri), "the token shows no such key without its PIN") from error
+            raise
+        half = session.get_key(object_class=pkcs11.ObjectClass.PUBLIC_KEY, label=uri.label, id=uri.id)
+        return TokenSigner(uri, _public(half, str(uri)), text)
+
+
+@contextmanager
+def _opened(uri: TokenUri, pin: str | None) -> Iterator[Any]:
+    """A session with the token. Whatever fails within is said in words of ours."""
     try:
         import pkcs11
     except ImportError as error:
-        raise refusal("signer-missing", where, "the package python-pkcs11 is not installed") from error
+        raise refusal("signer-missing", str(uri), "the package python-pkcs11 is not installed") from error
     try:
-        with pkcs11.lib(str(module)).get_token(token_label=token).open(user_pin=pin) as session:
-            handle = session.get_key(object_class=pkcs11.ObjectClass.PRIVATE_KEY, label=label)
-            half = session.get_key(object_class=pkcs11.ObjectClass.PUBLIC_KEY, label=label)
-            yield TokenSigner(_public(half, where), handle, where)
+        serial = None if uri.serial is None else uri.serial.encode("utf-8")
+        with pkcs11.lib(str(uri.module)).get_token(token_label=uri.token, token_serial=serial).open(user_pin=pin) as session:
+            yield session
     except SigningError:
         raise
+    except pkcs11.PinIncorrect as error:
+        raise refusal("passphrase-wrong", str(uri), "the PIN does not open this token") from error
     except (pkcs11.PKCS11Error, RuntimeError, OSError) as error:
-        raise _failed(where, error) from error
+        raise refusal("signer-failed", str(uri), f"the token did not do it: {type(error).__name__} {error}".rstrip()) from error
 
 
 def _public(half: Any, where: str) -> keys.PublicKey:
@@ -82,7 +100,3 @@ def _public(half: Any, where: str) -> keys.PublicKey:
         # An OCTET STRING around the point; some tokens leave it out.
         return ed25519.Ed25519PublicKey.from_public_bytes(bytes(half[pkcs11.Attribute.EC_POINT])[-32:])
     raise refusal("key-type", where, "a key on a token of a kind that is not supported", actual=half.key_type)
-
-
-def _failed(where: str, error: Exception) -> SigningError:
-    return refusal("signer-failed", where, f"the token did not do it: {type(error).__name__} {error}".rstrip())

@@ -40,6 +40,8 @@ REASONS: dict[str, Reason] = {
     "passphrase-wrong": Reason("input", "Give the passphrase with which this key was made."),
     "passphrase-empty": Reason("input", "Give a passphrase of at least one character, or ask for an unencrypted key explicitly."),
     "signer-missing": Reason("input", "pip install 'safeflux[pkcs11]'"),
+    "token-name": Reason("input", "Write pkcs11:token=LABEL;object=LABEL?module-path=LIBRARY; the PIN goes where passphrases go."),
+    "keyless-missing": Reason("input", "pip install 'safeflux[sigstore]'"),
     "signer-failed": Reason("input", "See that the token or service is there, holds this key, and hashes as the kind of key asks for."),
     "release-field": Reason("input", "Correct the value; see the documentation of sign()."),
     "directory-unreadable": Reason("input", "Give a directory that can be read."),
@@ -63,7 +65,9 @@ REASONS: dict[str, Reason] = {
     # envelope
     "bundle-shape": Reason("unsafe", AGAIN),
     "bundle-version": Reason("unsafe", BLAME),
-    "signing-method": Reason("unsafe", "Only signatures with a key are checked here; certificates and Sigstore identities are not."),
+    "signing-method": Reason(
+        "unsafe", "Put whoever signs with a Sigstore certificate in your trust file as [[identity]]; claims and co-signatures need a key."
+    ),
     "signature-count": Reason("unsafe", AGAIN),
     "signature-keyid": Reason("unsafe", AGAIN),
     "payload-type": Reason("unsafe", AGAIN),
@@ -87,6 +91,7 @@ REASONS: dict[str, Reason] = {
     "signature-missing": Reason("signature", "Get the release again with its model.sig; without one nobody stands behind it."),
     "signature-invalid": Reason("signature", AGAIN),
     "signature-hint": Reason("signature", AGAIN),
+    "log-invalid": Reason("signature", AGAIN),
     "cosignature-payload": Reason("signature", AGAIN),
     "cosignature-repeated": Reason("signature", "One signature of a key is enough: remove the line if the release is yours."),
     # trust
@@ -95,6 +100,11 @@ REASONS: dict[str, Reason] = {
         "Get the publisher's public key, from the publisher and not from the release: `safeflux keys trust PUB.pem`, or --key PUB.pem",
     ),
     "key-unknown": Reason("untrusted", "Give the public key of whoever signed this, if you trust them: --key PUB.pem (may be repeated)."),
+    "certificate-untrusted": Reason("untrusted", "Do not load it, unless its authority belongs in the trusted root that you use."),
+    "identity-unknown": Reason(
+        "untrusted", "Do not load it, unless you trust this identity: then put it, with its issuer, in your trust file."
+    ),
+    "identity-issuer": Reason("untrusted", "Do not load it: anybody may have an account of this name with another provider."),
     "key-namespace": Reason("untrusted", "Do not load it, unless you have reason to trust this key with this release, in your trust file."),
     "key-role": Reason(
         "untrusted", "An auditor signs claims, or beside a publisher; ask the publisher for a release signed by its own key."
@@ -105,6 +115,8 @@ REASONS: dict[str, Reason] = {
     "key-revoked": Reason("revoked", "Do not load it; ask the publisher for a release signed with another key."),
     "key-expired": Reason("revoked", "Ask the publisher for the key's successor and a new release; check the clock of this machine."),
     "key-not-yet-valid": Reason("revoked", "Check the clock of this machine, and the dates in your trust file."),
+    "certificate-expired": Reason("revoked", "Ask the publisher to sign again, and to have it logged at once."),
+    "certificate-untimed": Reason("revoked", "Ask the publisher for a signature with an entry in a log, or with a time stamp."),
     "release-revoked": Reason("revoked", "Do not load it; get a newer release."),
     "release-rollback": Reason("revoked", "Get the newest release; to go back on purpose, lower its number in the file of what was seen."),
     "signatures-too-few": Reason(
@@ -121,9 +133,12 @@ REASONS: dict[str, Reason] = {
     "seen-invalid": Reason("input", "Have the file from a backup; removing it forgets which releases were seen."),
     "seen-unwritable": Reason("input", "Make the file, and the directory it is in, writable: what was seen is remembered there."),
     # claims
+    "predicate-unreadable": Reason("input", "Give the path of a JSON file that holds what is claimed."),
     "claim-missing": Reason("claim", "Get the release again with its claims.jsonl complete."),
     "claim-subject": Reason("claim", AGAIN),
     "claim-repeated": Reason("claim", AGAIN),
+    "commitment-broken": Reason("claim", "Do not rely on the report: its publisher had bound itself to something else before."),
+    "commitment-late": Reason("claim", "Do not rely on the report: what it was to be judged by was not fixed before it was made."),
     # what the user asked for beyond that
     "requirement": Reason("input", "Write one of the forms listed; numbers in plain decimals."),
     "release-old": Reason("revoked", "Get a newer release, or ask for a greater age."),

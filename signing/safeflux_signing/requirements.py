@@ -1,6 +1,7 @@
 """What a user asks of a release beyond a good signature: that certain claims are there, its age, limits on what was measured.
 
     provenance                 a claim with this predicate type, by a short name that the caller knows or in full
+    test-result@auditor        the same, signed by a key that has this role in the trust file
     max-age=90d                signed no longer ago than this; d: days, h: hours
     detection<=0.05            every measured line of this metric keeps the limit; also >=
 
@@ -10,13 +11,14 @@ A limit is held against a claim whose JSON the caller describes (``Lines``): thi
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from safeflux_signing import names
 from safeflux_signing.errors import Finding, found, refusal
 from safeflux_signing.strictjson import Json
+from safeflux_signing.trust import ROLES, Role
 from safeflux_signing.verify import Verified
 
 CLOCKS = timedelta(minutes=10)  # how far apart the clocks of signer and user may be
@@ -28,10 +30,14 @@ _TYPE = re.compile(r"[a-z][a-z0-9+.-]*:[!-~]{1,300}")
 
 @dataclass(frozen=True)
 class Needed:
-    """A claim of this predicate type, signed by a given key, must be there; what it says is not looked at."""
+    """A claim of this predicate type must be there, signed by a trusted key, with this role if one is named.
+
+    What it says is not looked at.
+    """
 
     text: str
     predicate_type: str
+    role: Role | None = None
 
 
 @dataclass(frozen=True)
@@ -74,6 +80,10 @@ class Lines:
 
 def parse(text: str, short: Mapping[str, str]) -> Requirement:
     """The requirement that ``text`` states; ``short`` gives predicate types by short name. Raises InputError (requirement)."""
+    for role in ROLES:
+        claim = text.removesuffix(f"@{role}")
+        if claim != text and (claim in short or _TYPE.fullmatch(claim)):
+            return Needed(text, short.get(claim, claim), role)
     if text in short:
         return Needed(text, short[text])
     if age := _AGE.fullmatch(text):
@@ -82,7 +92,7 @@ def parse(text: str, short: Mapping[str, str]) -> Requirement:
         return Limit(text, limit[1], limit[2] == "<=", float(limit[3]))
     if _TYPE.fullmatch(text):
         return Needed(text, text)
-    wanted = f"{', '.join(sorted(short))}, a predicate type (URI), max-age=90d, or METRIC<=0.05"
+    wanted = f"{', '.join(sorted(short))}, a predicate type (URI), either of them with @auditor behind it, max-age=90d, or METRIC<=0.05"
     raise refusal("requirement", text, "not a requirement", expected=wanted)
 
 
@@ -90,20 +100,25 @@ def check(requirement: Requirement, verified: Verified, lines: Lines, now: datet
     """Everything in which the release falls short of ``requirement`` at the time ``now``; empty if it is met."""
     match requirement:
         case Needed():
-            return _missing(requirement.text, requirement.predicate_type, verified)
+            return _missing(requirement, verified)
         case MaxAge():
             return list(_age(requirement, verified, now))
         case Limit():
             reports = [claim.predicate for claim in verified.claims if claim.predicate_type == lines.predicate_type]
-            missing = _missing(requirement.text, lines.predicate_type, verified)
-            return missing or [finding for report in reports for finding in _limit(requirement, report, lines)]
+            missing = _missing(Needed(requirement.text, lines.predicate_type), verified)
+            return missing or list(_limit(requirement, reports, lines))
 
 
-def _missing(text: str, predicate_type: str, verified: Verified) -> list[Finding]:
-    if any(claim.predicate_type == predicate_type for claim in verified.claims):
+def _missing(needed: Needed, verified: Verified) -> list[Finding]:
+    if any(claim.predicate_type == needed.predicate_type and needed.role in (None, claim.role) for claim in verified.claims):
         return []
-    there = ", ".join(sorted({claim.predicate_type for claim in verified.claims})) or "no claims"
-    return [found("claim-wanted", names.CLAIMS, f"{text}: there is no such claim", expected=predicate_type, actual=there)]
+    there = ", ".join(sorted({_by(claim.predicate_type, claim.role if needed.role else None) for claim in verified.claims})) or "no claims"
+    wanted = _by(needed.predicate_type, needed.role)
+    return [found("claim-wanted", names.CLAIMS, f"{needed.text}: there is no such claim", expected=wanted, actual=there)]
+
+
+def _by(predicate_type: str, role: str | None) -> str:
+    return f"{predicate_type} by {role}" if role else predicate_type
 
 
 def _age(requirement: MaxAge, verified: Verified, now: datetime) -> Iterator[Finding]:
@@ -119,10 +134,10 @@ def _age(requirement: MaxAge, verified: Verified, now: datetime) -> Iterator[Fin
         )
 
 
-def _limit(limit: Limit, report: Json, lines: Lines) -> Iterator[Finding]:
-    """The lines of one report that do not keep the limit; if it has none for the metric, that."""
-    listed = report.get(lines.lines) if isinstance(report, dict) else None
-    every = [line for line in listed if isinstance(line, dict)] if isinstance(listed, list) else []
+def _limit(limit: Limit, reports: Sequence[Json], lines: Lines) -> Iterator[Finding]:
+    """The lines of all reports, whoever signed them, that do not keep the limit; if none has any for the metric, that."""
+    listed = [report.get(lines.lines) for report in reports if isinstance(report, dict)]
+    every = [line for report in listed if isinstance(report, list) for line in report if isinstance(line, dict)]
     counted = [line for line in every if line.get(lines.metric) == limit.metric and _has(line, lines.counted)]
     if not counted:
         measured = ", ".join(sorted({str(line.get(lines.metric)) for line in every if _has(line, lines.counted)}))

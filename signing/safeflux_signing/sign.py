@@ -1,7 +1,8 @@
-"""Sign a release directory, first or beside others."""
+"""Sign a release directory, first or beside others; add claims to one that is signed."""
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -10,7 +11,7 @@ from pathlib import Path
 from safeflux_signing import claims as claim_file
 from safeflux_signing import dsse, keys, manifest, names, signers, tree
 from safeflux_signing.errors import gravest, refusal
-from safeflux_signing.verify import MAX_SIGNATURE, verify
+from safeflux_signing.verify import MAX_CLAIMS, MAX_SIGNATURE, verify
 
 logger = logging.getLogger(__name__)
 
@@ -25,12 +26,14 @@ def sign(
     sequence: int,
     name: str | None = None,
     claims: Sequence[tuple[str, object]] = (),
+    commitment: bytes | None = None,
     created: datetime | None = None,
     progress: tree.Progress | None = None,
 ) -> Path:
     """Sign every file below ``directory``; returns the path of the signature, ``directory/model.sig``.
 
-    ``claims`` are (predicate type, predicate) pairs, written to ``claims.jsonl`` and required by the signature.
+    ``claims`` are (predicate type, predicate) pairs, written to ``claims.jsonl`` and required by the signature, as is
+    ``commitment``, a line that was signed before there were files (see commitments.py).
     ``sequence`` must grow with each release of the same ``name``, with which and a hyphen ``release_id`` begins (without a
     name, nobody can tell an old release from a new one); ``created`` is now unless given, kept to the second. The same
     files, key and values give the same bytes if the key's signatures are deterministic (see keys.py). An older signature,
@@ -47,18 +50,10 @@ def sign(
         tree.remove(root, (tree.partial_name(side) for side in names.SIDE_FILES))
         entries = _entries(root, progress)
         digests = manifest.subject_digests(entries)
-        lines, required = claim_file.seal(claims, subject, digests, key)
-        try:
-            release = manifest.checked(manifest.Release(release_id, sequence, moment, required, name))
-        except (TypeError, ValueError) as error:
-            raise refusal("release-field", names.SIGNATURE, str(error)) from error
+        lines, required = claim_file.seal(claims, subject, digests, key, commitment)
+        release = _checked(manifest.Release(release_id, sequence, moment, required, name))
         bundle = dsse.seal(manifest.dumps(subject, entries, release), key)
-        tree.remove(root, [names.COSIGNATURES])
-        if lines:
-            tree.fresh(root, names.CLAIMS, lines)
-        else:
-            tree.remove(root, [names.CLAIMS])
-        tree.fresh(root, names.SIGNATURE, dsse.dumps(bundle) + b"\n")
+        _put(root, lines, dsse.dumps(bundle) + b"\n")
     logger.info("signed %d files as %s with key %s", len(entries), release_id, keys.key_id(key.public_key()))
     return directory / names.SIGNATURE
 
@@ -80,11 +75,57 @@ def cosign(
         signed = manifest.loads(payload, names.SIGNATURE)
         if (signed.entries, signed.release) != (verified.entries, verified.release):
             raise refusal("file-changed", names.SIGNATURE, "it was exchanged after it had been checked")
-        lines = tree.read(root, names.COSIGNATURES, MAX_SIGNATURE) or b""
-        tree.remove(root, [tree.partial_name(names.COSIGNATURES)])
-        tree.fresh(root, names.COSIGNATURES, lines + dsse.dumps(dsse.seal(payload, key)) + b"\n")
+        _append(root, names.COSIGNATURES, MAX_SIGNATURE, dsse.seal(payload, key))
     logger.info("%s signed too, with key %s", directory, key_id)
     return directory / names.COSIGNATURES
+
+
+def add_claim(
+    directory: Path,
+    key: signers.SigningKey,
+    public_keys: Sequence[keys.PublicKey],
+    claim: tuple[str, object],
+    *,
+    progress: tree.Progress | None = None,
+) -> Path:
+    """Add a ``claim`` (predicate type, predicate) about ``directory``, after ``verify`` under the keys of all who have signed before.
+
+    The publisher's signature is not touched, and does not require the claim: whoever wants it there has to ask for it when
+    verifying. Returns the path of the file with the claims. Raises what ``verify`` raises; ClaimError (claim-repeated) for
+    one that is there; InputError (release-field, signer-failed, directory-unwritable).
+    """
+    verified = verify(directory, public_keys, progress=progress)
+    payload = claim_file.written(*claim, directory.resolve().name or "model", verified.digests)
+    if (digest := hashlib.sha256(payload).hexdigest()) in {one.payload_sha256 for one in verified.claims}:
+        raise refusal("claim-repeated", names.CLAIMS, "this very claim is there already", actual=digest)
+    with tree.opened(directory) as root:
+        _append(root, names.CLAIMS, MAX_CLAIMS, dsse.seal(payload, key))
+    logger.info("claimed %s of %s with key %s", claim[0], directory, keys.key_id(key.public_key()))
+    return directory / names.CLAIMS
+
+
+def _append(root: int, name: str, limit: int, bundle: dsse.Bundle) -> None:
+    """One line more in a file of one bundle a line, which is replaced as a whole."""
+    lines = tree.read(root, name, limit) or b""
+    tree.remove(root, [tree.partial_name(name)])
+    tree.fresh(root, name, lines + dsse.dumps(bundle) + b"\n")
+
+
+def _checked(release: manifest.Release) -> manifest.Release:
+    try:
+        return manifest.checked(release)
+    except (TypeError, ValueError) as error:
+        raise refusal("release-field", names.SIGNATURE, str(error)) from error
+
+
+def _put(root: int, claims: bytes, signature: bytes) -> None:
+    """Replace all that an older signature left, the signature last."""
+    tree.remove(root, [names.COSIGNATURES])
+    if claims:
+        tree.fresh(root, names.CLAIMS, claims)
+    else:
+        tree.remove(root, [names.CLAIMS])
+    tree.fresh(root, names.SIGNATURE, signature)
 
 
 def _entries(root: int, progress: tree.Progress | None) -> tuple[manifest.Entry, ...]:

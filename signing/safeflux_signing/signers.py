@@ -8,9 +8,13 @@ signature: a token that hashes with another algorithm is found before the releas
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
 from safeflux_signing import keys
+
+if TYPE_CHECKING:
+    from safeflux_signing.pkcs11uri import TokenUri
 
 
 class Signer(Protocol):
@@ -39,6 +43,24 @@ class KeySigner:
 
 
 SigningKey = keys.PrivateKey | Signer
+
+
+def named(text: str) -> Path | TokenUri:
+    """Where a private key is, as people write it: the path of a file, or the name of a token's key. Raises InputError (token-name)."""
+    if not text.startswith("pkcs11:"):
+        return Path(text)
+    from safeflux_signing.pkcs11uri import parse
+
+    return parse(text)
+
+
+def load(key: Path | TokenUri, passphrase: bytes | None = None) -> SigningKey:
+    """The private key in a file, or on a token. Raises InputError as ``keys.load_private`` and ``pkcs11.token_signer`` do."""
+    if isinstance(key, Path):
+        return keys.load_private(key, passphrase)
+    from safeflux_signing.pkcs11 import token_signer
+
+    return token_signer(key, passphrase)
 
 
 def signer_of(key: SigningKey) -> Signer:

@@ -8,10 +8,14 @@ deeper than any honest one.
 from __future__ import annotations
 
 import json
+import re
+from datetime import UTC, datetime
 
 from safeflux_signing.errors import refusal
 
 MAX_DEPTH = 64
+
+_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
 
 Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 
@@ -40,6 +44,18 @@ def loads(data: bytes, file: str) -> Json:
 def dumps(value: object) -> bytes:
     """The one way this package writes JSON: UTF-8, sorted keys, no spaces. The same value gives the same bytes."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode("utf-8")
+
+
+def read_time(value: Json) -> datetime:
+    """A time as it stands in this package's JSON: 2026-01-02T03:04:05Z and no other way. Raises ValueError."""
+    if not isinstance(value, str) or not _TIME.fullmatch(value):
+        raise ValueError("not a time such as 2026-01-02T03:04:05Z")
+    return datetime.fromisoformat(value)  # strptime would import half a dozen modules
+
+
+def write_time(time: datetime) -> str:
+    """``time`` as ``read_time`` reads it, to the second."""
+    return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def fields(value: Json, what: str, file: str, code: str, required: set[str], optional: set[str]) -> dict[str, Json]:

@@ -7,7 +7,7 @@ Times are the verifier's own: a signature says when it was made, and so would wh
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from fnmatch import fnmatchcase
 from functools import cached_property
@@ -57,6 +57,28 @@ class TrustedKey:
 
 
 @dataclass(frozen=True)
+class TrustedIdentity:
+    """Whoever Sigstore's certificates call ``identity`` (an address or a URI, exactly), attested by ``issuer`` (a URL, exactly).
+
+    What it may vouch for is written as for a key.
+    """
+
+    identity: str
+    issuer: str
+    publisher: str
+    role: Role = "publisher"
+    models: tuple[str, ...] = ANY
+    predicates: tuple[str, ...] = ANY
+    not_before: datetime | None = None
+    not_after: datetime | None = None
+    revoked: Revocation | None = None
+
+    def holding(self, key: keys.PublicKey) -> TrustedKey:
+        """The key of one of its certificates."""
+        return TrustedKey(key, self.publisher, self.role, self.models, self.predicates, self.not_before, self.not_after, self.revoked)
+
+
+@dataclass(frozen=True)
 class Threshold:
     """At least ``keys`` different keys that have one of ``roles`` must have signed any release whose id fits one of ``models``."""
 
@@ -67,7 +89,9 @@ class Threshold:
 
 @dataclass(frozen=True)
 class TrustStore:
-    """All that a user trusts. Raises InputError (trust-invalid) where a key stands in it twice, under whatever names.
+    """All that a user trusts. Raises InputError (trust-invalid) where a key or identity stands in it twice, under whatever names.
+
+    ``sigstore_root``: the file, relative to the directory ``home``, of the authorities by which ``identities`` are told; None without any.
 
     ``remember``: the file, relative to the directory ``home``, that keeps the highest sequence seen of each release; None keeps nothing.
     """
@@ -76,12 +100,18 @@ class TrustStore:
     revoked_releases: tuple[tuple[str, Revocation], ...] = ()
     thresholds: tuple[Threshold, ...] = ()
     remember: str | None = None
+    identities: tuple[TrustedIdentity, ...] = ()
+    sigstore_root: str | None = None
     home: Path = field(default=Path(), compare=False)
 
     def __post_init__(self) -> None:
         ids = [entry.key_id for entry in self.entries]
         if twice := next((one for one in ids if ids.count(one) > 1), None):
             raise refusal("trust-invalid", "the trust store", f"the key {twice} stands in it twice", actual=twice)
+        named = [(one.identity, one.issuer) for one in self.identities]
+        if len(set(named)) < len(named) or bool(named) != (self.sigstore_root is not None):
+            what = "an identity stands in it twice, or there are identities without a sigstore_root, or the other way round"
+            raise refusal("trust-invalid", "the trust store", what)
 
     @property
     def public_keys(self) -> list[keys.PublicKey]:
@@ -157,6 +187,12 @@ def judge_claims(store: TrustStore, claims: Iterable[Claim], release: Release | 
             why = f"{what} is of a type that its signer is not trusted with"
             findings.append(found("claim-not-allowed", CLAIMS, why, expected=", ".join(entry.predicates), actual=claim.predicate_type))
     return findings
+
+
+def named(store: TrustStore, claims: Iterable[Claim]) -> tuple[Claim, ...]:
+    """``claims``, each signed by a key in ``store``, with who signed them and in which role."""
+    signers = {entry.key_id: entry for entry in store.entries}
+    return tuple(replace(claim, publisher=signers[claim.key_id].publisher, role=signers[claim.key_id].role) for claim in claims)
 
 
 def entry_of(store: TrustStore, key: keys.PublicKey) -> TrustedKey:

@@ -17,7 +17,7 @@ from typing import Any
 
 from safeflux_signing import keys, smallfiles, trust
 from safeflux_signing.errors import SigningError, refusal
-from safeflux_signing.trust import ROLES, Revocation, Role, Threshold, TrustedKey, TrustStore
+from safeflux_signing.trust import ROLES, Revocation, Role, Threshold, TrustedIdentity, TrustedKey, TrustStore
 
 FORMAT = 1
 MAX_BYTES = 4 << 20
@@ -85,21 +85,27 @@ def loads(data: bytes, file: str) -> TrustStore:
 
 def dumps(store: TrustStore) -> bytes:
     """The store as TOML, in the one form this package writes."""
-    parts = [_HEAD + _fields(safeflux_trust=FORMAT, remember=store.remember)]
+    parts = [_HEAD + _fields(safeflux_trust=FORMAT, remember=store.remember, sigstore_root=store.sigstore_root)]
     for rule in sorted(store.thresholds, key=lambda rule: (rule.models, rule.roles, rule.keys)):
         parts.append("[[threshold]]\n" + _fields(models=rule.models, roles=rule.roles, keys=rule.keys))
     for entry in sorted(store.entries, key=lambda entry: (entry.publisher, entry.key_id)):
-        gone = entry.revoked
-        parts.append(
-            f"# {keys.kind(entry.key).in_words}, key id {entry.key_id}\n[[key]]\n"
-            + _fields(publisher=entry.publisher, role=entry.role, models=entry.models, predicates=entry.predicates)
-            + _fields(not_before=entry.not_before, not_after=entry.not_after, status="revoked" if gone else "active")
-            + _fields(reason=gone and gone.reason, date=gone and gone.date)
-            + _fields(public=base64.b64encode(keys.public_der(entry.key)).decode("ascii"))
-        )
+        head = f"# {keys.kind(entry.key).in_words}, key id {entry.key_id}\n[[key]]\n"
+        parts.append(head + _granted(entry) + _fields(public=base64.b64encode(keys.public_der(entry.key)).decode("ascii")))
+    for one in sorted(store.identities, key=lambda one: (one.publisher, one.identity, one.issuer)):
+        parts.append("[[identity]]\n" + _granted(one) + _fields(identity=one.identity, issuer=one.issuer))
     for release_id, revocation in sorted(store.revoked_releases, key=lambda pair: pair[0]):
         parts.append("[[revoked_release]]\n" + _fields(id=release_id, reason=revocation.reason, date=revocation.date))
     return "\n".join(parts).encode("utf-8")
+
+
+def _granted(entry: TrustedKey | TrustedIdentity) -> str:
+    """What a key or an identity may vouch for."""
+    gone = entry.revoked
+    return (
+        _fields(publisher=entry.publisher, role=entry.role, models=entry.models, predicates=entry.predicates)
+        + _fields(not_before=entry.not_before, not_after=entry.not_after, status="revoked" if gone else "active")
+        + _fields(reason=gone and gone.reason, date=gone and gone.date)
+    )
 
 
 def _read_if_there(path: Path) -> TrustStore:
@@ -128,8 +134,8 @@ def _toml(value: object) -> str:
 
 def _store(document: object) -> TrustStore:
     """Raises ValueError, OverflowError or SigningError."""
-    lists = {"key": _tables, "revoked_release": _tables, "threshold": _tables}
-    top = _parsed(document, "the file", {"safeflux_trust": _number}, {"remember": _text, **lists})
+    lists = {"key": _tables, "identity": _tables, "revoked_release": _tables, "threshold": _tables}
+    top = _parsed(document, "the file", {"safeflux_trust": _number}, {"remember": _text, "sigstore_root": _text, **lists})
     if top["safeflux_trust"] != FORMAT:
         raise ValueError(f"it is of a format that this version does not know; wanted safeflux_trust = {FORMAT}")
     store = TrustStore(
@@ -137,6 +143,8 @@ def _store(document: object) -> TrustStore:
         revoked_releases=tuple(_release(table, f"revoked_release {n}") for n, table in enumerate(top.get("revoked_release", ()), 1)),
         thresholds=tuple(_threshold(table, f"threshold {number}") for number, table in enumerate(top.get("threshold", ()), 1)),
         remember=top.get("remember"),
+        identities=tuple(_identity(table, f"identity {number}") for number, table in enumerate(top.get("identity", ()), 1)),
+        sigstore_root=top.get("sigstore_root"),
     )
     if len(dict(store.revoked_releases)) != len(store.revoked_releases):
         raise ValueError("a revoked release stands in it twice")
@@ -144,13 +152,22 @@ def _store(document: object) -> TrustStore:
 
 
 def _key(table: object, what: str) -> TrustedKey:
-    required = {"public": _long_text, "publisher": _text, "role": _role, "models": _texts, "predicates": _texts, "status": _text}
+    values = _grant(table, what, {"public": _long_text})
+    return TrustedKey(keys.read_text(values.pop("public"), what), **values)
+
+
+def _identity(table: object, what: str) -> TrustedIdentity:
+    return TrustedIdentity(**_grant(table, what, {"identity": _text, "issuer": _text}))
+
+
+def _grant(table: object, what: str, who: Mapping[str, Check]) -> dict[str, Any]:
+    """The fields ``who`` of a table, and what they may vouch for."""
+    required = {**who, "publisher": _text, "role": _role, "models": _texts, "predicates": _texts, "status": _text}
     values = _parsed(table, what, required, {"not_before": _time, "not_after": _time, "reason": _text, "date": _time})
     status, reason, date = values.pop("status"), values.pop("reason", None), values.pop("date", None)
     if (status, reason is not None, date is not None) not in (("active", False, False), ("revoked", True, True)):
         raise ValueError(f'{what}: wanted status = "active", or status = "revoked" with a reason and a date')
-    key = keys.read_text(values.pop("public"), what)
-    return TrustedKey(key, **values, revoked=Revocation(reason, date) if status == "revoked" else None)
+    return {**values, "revoked": Revocation(reason, date) if status == "revoked" else None}
 
 
 def _release(table: object, what: str) -> tuple[str, Revocation]:

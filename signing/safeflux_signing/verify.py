@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,10 +12,13 @@ from safeflux_signing import cosignatures, dsse, keys, manifest, names, seen, tr
 from safeflux_signing import trust as trusting
 from safeflux_signing.claims import Claim
 from safeflux_signing.errors import Finding, SigningError, found, gravest, refusal
-from safeflux_signing.trust import TrustStore
+from safeflux_signing.trust import TrustedIdentity, TrustStore
 
 MAX_SIGNATURE = 64 << 20
 MAX_CLAIMS = 64 << 20
+
+Judge = Callable[[Sequence[Claim]], Iterable[Finding]]
+"""Says what is wrong with claims that are all well signed; knows what they mean, as this package does not."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,7 @@ class Verified:
     ``key_id`` is the signer's, ``publisher`` the trust file's name for whoever holds the key ("" for a bare key), ``cosigners``
     the ids of all other keys that signed. ``entries`` are all its files with their SHA-256, the side files aside. ``release`` is what
     the publisher says of it, None if signed by a tool that says nothing; ``claims`` are all signed by given keys.
+    ``identity``: whose certificate the signer's key is of, where it was signed without a key that is kept.
     """
 
     key_id: str
@@ -33,6 +37,7 @@ class Verified:
     claims: tuple[Claim, ...]
     publisher: str = ""
     cosigners: tuple[str, ...] = ()
+    identity: TrustedIdentity | None = None
 
     @property
     def digests(self) -> Mapping[str, str]:
@@ -46,11 +51,12 @@ def verify(
     *,
     now: datetime | None = None,
     progress: tree.Progress | None = None,
+    judge: Judge | None = None,
 ) -> Verified:
     """Check signatures, files and claims of ``directory`` against whom the caller trusts; returns only if all is well.
 
     ``trust``: a store of keys with what each may vouch for, or bare public keys that may vouch for anything. ``now``, with
-    its time zone, is what their validity is held against.
+    its time zone, is what their validity is held against. ``judge`` is asked about the claims, too.
 
     Everything below the directory must be in the signed manifest, but for model.sig, claims.jsonl and signatures.jsonl; these are
     checked down to how they are written, so in a release signed by this package no byte can differ. Never opens a socket,
@@ -62,38 +68,45 @@ def verify(
     """
     store = trust if isinstance(trust, TrustStore) else trusting.bare(trust)
     moment, public_keys = now or datetime.now(UTC), store.public_keys
-    if not public_keys:
+    if not public_keys and not store.identities:
         raise refusal("no-key", names.SIGNATURE, "no key was given and no trust file names one, so no signature can be trusted")
     with tree.opened(directory) as root:
-        signed, key, payload = _signature(root, public_keys)
+        signed, key, payload, identity = _signature(root, store)
+        if identity:
+            store = replace(store, entries=(*store.entries, identity.holding(key)))
         others, loose = _cosignatures(root, payload, key, public_keys)
         if untrusted := trusting.judge(store, key, others, signed.release, moment):
             raise gravest([*untrusted, *loose])
-        scan = tree.scan(root)
-        listed = {entry.name: entry.sha256 for entry in signed.entries}
-        digests, unreadable = tree.digests(root, {name: size for name, size in scan.sizes.items() if name in listed}, progress)
-        findings = [*scan.findings, *unreadable, *_differences(listed, scan, digests)]
+        findings = _files(root, signed, progress)
         claims, wrong = _claims(root, signed, public_keys)
-    if every := [*findings, *loose, *wrong, *trusting.judge_claims(store, claims, signed.release, moment)]:
+    wrong = [*wrong, *trusting.judge_claims(store, claims, signed.release, moment), *(judge(claims) if judge else ())]
+    if every := [*findings, *loose, *wrong]:
         raise gravest(dict.fromkeys(every))
     if store.remember:
         seen.note(store.home / store.remember, signed.release)
     signer = trusting.entry_of(store, key)
-    return Verified(signer.key_id, signed.entries, signed.release, claims, signer.publisher, tuple(keys.key_id(other) for other in others))
+    cosigners = tuple(keys.key_id(other) for other in others)
+    said = trusting.named(store, claims)
+    return Verified(signer.key_id, signed.entries, signed.release, said, signer.publisher, cosigners, identity)
 
 
-def _signature(root: int, public_keys: Sequence[keys.PublicKey]) -> tuple[manifest.Manifest, keys.PublicKey, bytes]:
-    """The manifest under a good signature of a given key, and the bytes that were signed."""
+def _signature(root: int, store: TrustStore) -> tuple[manifest.Manifest, keys.PublicKey, bytes, TrustedIdentity | None]:
+    """The manifest under a good signature, the key that made it, the bytes that were signed, and whose certificate the key is of."""
     file = names.SIGNATURE
     data = tree.read(root, file, MAX_SIGNATURE)
     if data is None:
         raise refusal("signature-missing", file, "the directory has no signature")
+    if store.identities and dsse.certified(data, file):
+        from safeflux_signing import keyless  # reads certificates, for which no other release has to wait
+
+        identity, key, payload = keyless.signer(data, store, file)
+        return manifest.loads(payload, file), key, payload, identity
     bundle = dsse.loads(data, file)
-    key = dsse.signer(bundle, public_keys, file, "the manifest")
+    key = dsse.signer(bundle, store.public_keys, file, "the manifest")
     signed = manifest.loads(bundle.payload, file)
     if signed.release and not (data.endswith(b"\n") and dsse.written_one_way(bundle, key, data[:-1])):
         raise refusal("json-not-canonical", file, "the signature is not written the one way this format is written")
-    return signed, key, bundle.payload
+    return signed, key, bundle.payload, None
 
 
 def _cosignatures(
@@ -112,6 +125,14 @@ def _claims(root: int, signed: manifest.Manifest, public_keys: Sequence[keys.Pub
     except SigningError as error:
         return (), error.findings
     return claim_file.check(data, signed, public_keys)
+
+
+def _files(root: int, signed: manifest.Manifest, progress: tree.Progress | None) -> list[Finding]:
+    """Everything in which the files that are there are not those that were signed."""
+    scan = tree.scan(root)
+    listed = {entry.name: entry.sha256 for entry in signed.entries}
+    digests, unreadable = tree.digests(root, {name: size for name, size in scan.sizes.items() if name in listed}, progress)
+    return [*scan.findings, *unreadable, *_differences(listed, scan, digests)]
 
 
 def _differences(listed: Mapping[str, str], scan: tree.Scan, digests: Mapping[str, str]) -> list[Finding]:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 
-from safeflux_signing import dsse, keys, manifest, strictjson
+from safeflux_signing import dsse, manifest, signers, strictjson
 from safeflux_signing.verify import Verified
 
 PREDICATE_TYPE = "https://slsa.dev/verification_summary/v1"
@@ -31,13 +31,13 @@ def statement(
     """The statement, as JSON, that the release was verified at the time ``now`` and keeps everything ``required`` of it.
 
     ``subject`` names the release for people; ``resource`` is its URI, ``verifier`` that of who verified, with its tools'
-    ``versions``. ``policy`` is the URI of what was checked: a signature by one of the keys ``trusted`` (their ids), and the
+    ``versions``. ``policy`` is the URI of what was checked: a signature by one of ``trusted`` (key ids, identities), and the
     requirements in ``required``.
     """
     asked: dict[str, object] = {"keys": sorted(trusted), "require": list(required)}
     predicate = {
         "verifier": {"id": verifier, "version": dict(versions)},
-        "timeVerified": now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "timeVerified": strictjson.write_time(now),
         "resourceUri": resource,
         "policy": {"uri": policy, "digest": {"sha256": hashlib.sha256(strictjson.dumps(asked)).hexdigest()}, "annotations": asked},
         "inputAttestations": [{"uri": claim.predicate_type, "digest": {"sha256": claim.payload_sha256}} for claim in verified.claims],
@@ -48,6 +48,6 @@ def statement(
     return manifest.statement(subject, verified.digests, PREDICATE_TYPE, predicate)
 
 
-def signed(payload: bytes, key: keys.PrivateKey) -> bytes:
+def signed(payload: bytes, key: signers.SigningKey) -> bytes:
     """The statement ``payload`` in a bundle signed with ``key``, in the same form as the signature of a release."""
     return dsse.dumps(dsse.seal(payload, key)) + b"\n"

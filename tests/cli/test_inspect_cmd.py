@@ -10,7 +10,7 @@ from click.testing import CliRunner, Result
 from report_example import CONCEPTS, example
 
 from safeflux.report import to_json
-from safeflux.types import ERASURE_REPORT
+from safeflux.verify import ERASURE_REPORT
 from safeflux_cli.inspect_cmd import inspect
 from safeflux_signing import claims, keys
 from safeflux_signing.sign import sign

@@ -108,7 +108,7 @@ def test_interrupted_it_says_what_is_kept_and_goes_on(capsys: pytest.CaptureFixt
         patch.setattr(sys.modules["safeflux.bake"], "bake", interrupted)
         assert run(["release", "policy.yaml"]) == 130
     said = capsys.readouterr().err
-    assert "Kept in runs/tiny/work: plan, prepare, erase;" in said
+    assert "Kept in runs/tiny/work: plan, commit, prepare, erase;" in said
     assert "The same command goes on" in said
     fakes.calls.clear()
     assert run(["release", "policy.yaml"]) == 0

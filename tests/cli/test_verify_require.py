@@ -16,7 +16,7 @@ from report_example import example
 
 import safeflux_cli.verify as module
 from safeflux.report import to_json
-from safeflux.types import ERASURE_REPORT
+from safeflux.verify import ERASURE_REPORT
 from safeflux_signing import claims, keys
 from safeflux_signing.sign import sign
 

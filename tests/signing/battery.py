@@ -11,16 +11,23 @@ import tampers as do
 from cryptography.hazmat.primitives.asymmetric import ec
 from signed_release import CLAIMS as CLAIMS_MADE
 from signed_release import FILES, MOMENT, fill
-from tampers import CLAIMS, SIGNATURE, WEIGHTS, Tamper
+from tampers import CLAIMS, COSIGNED, SIGNATURE, WEIGHTS, Tamper
 
 from safeflux_signing.errors import SigningError
 from safeflux_signing.keys import PrivateKey
-from safeflux_signing.sign import sign
+from safeflux_signing.sign import cosign, sign
+from safeflux_signing.trust import Threshold, TrustedKey, TrustStore, bare
 from safeflux_signing.verify import verify
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "tampering.md"
 MEASURED = "model_signing 1.1.1"
 UNSIGNED, LINKS, IGNORED = ("--ignore_unsigned_files",), ("--allow_symlinks",), ("--ignore-paths", "{}/a-b")
+
+STOCK_NOTICES = (  # which does not know the file
+    "exchanged with the publisher's signature",
+    "put in the place of the publisher's signature",
+    "replaced by a link to itself elsewhere",
+)
 
 BATTERY = {
     "Files": [
@@ -86,6 +93,30 @@ BATTERY = {
         Tamper("one repeated", do.claims(lambda lines: [*lines, lines[0]]), True),
         Tamper("one edited", do.claims(lambda lines: [lines[0].replace(b'"sig":"M', b'"sig":"N'), *lines[1:]]), True),
         Tamper("an unsigned one added", do.claims(lambda lines: [*lines, b"{}\n"]), True),
+        Tamper("one of a stranger added", do.claims(lambda lines: [*lines, do.again(lines[0], do.STRANGER)]), True),
+        Tamper("a commitment added that nobody had required", do.commitment, True),
+    ],
+    "The co-signatures, where an auditor must have signed, too": [
+        Tamper(what, how, what not in STOCK_NOTICES, cosigned=True)
+        for what, how in {
+            "removed": lambda r, _: (r / COSIGNED).unlink(),
+            "emptied": do.change(COSIGNED, lambda d: b""),
+            "changed by a byte": do.change(COSIGNED, lambda d: d.replace(b'"sig":"M', b'"sig":"N')),
+            "its payload edited": do.cosignatures(lambda s, d: do.repacked(d, lambda p: p.replace(b'"a-b"', b'"a-c"'))),
+            "written with a space": do.change(COSIGNED, lambda d: d.replace(b":", b": ", 1)),
+            "repeated": do.change(COSIGNED, lambda d: d + d),
+            "repeated, signed anew by the same key": do.cosignatures(lambda s, d: d + do.again(d, do.AUDITOR)),
+            "replaced by the publisher's own signature": do.cosignatures(lambda s, d: s),
+            "exchanged with the publisher's signature": do.exchange_signatures,
+            "put in the place of the publisher's signature": lambda r, _: (r / COSIGNED).rename(r / SIGNATURE),
+            "replaced by a stranger's": do.cosignatures(lambda s, d: do.again(d, do.STRANGER)),
+            "joined by a stranger's": do.cosignatures(lambda s, d: d + do.again(d, do.STRANGER)),
+            "replaced by the auditor's for another release": do.cosignatures(
+                lambda s, d: do.again(d, do.AUDITOR, lambda p: p.replace(b"demo-1.0", b"demo-0.9"))
+            ),
+            "replaced by a claim of the auditor's": do.cosignatures(lambda s, d: do.sealed(do.claim_of(s), do.AUDITOR)),
+            "replaced by a link to itself elsewhere": do.cosigned_link,
+        }.items()
     ],
 }  # fmt: skip
 """By what it was done to."""
@@ -97,15 +128,25 @@ NOT_SIGNED = [
 """What no signature here speaks about: they are no changes of what a release contains, so both accept them."""
 
 
-def release(place: Path, key: PrivateKey) -> Path:
+def release(place: Path, key: PrivateKey, *, cosigned: bool = False) -> Path:
     directory = fill(place / "release")
     sign(directory, key, release_id="demo-1.0", sequence=3, claims=CLAIMS_MADE, created=MOMENT)
+    if cosigned:
+        cosign(directory, do.AUDITOR, [key.public_key()])
     return directory
+
+
+def trust(key: PrivateKey, *, cosigned: bool = False) -> TrustStore:
+    """Whom the user trusts: the publisher; with ``cosigned``, nothing that an auditor has not signed, too."""
+    if not cosigned:
+        return bare([key.public_key()])
+    both = (TrustedKey(key.public_key(), "Acme"), TrustedKey(do.AUDITOR.public_key(), "Auditors", "auditor"))
+    return TrustStore(both, thresholds=(Threshold(1, ("publisher",)), Threshold(1, ("auditor",))))
 
 
 def tampered(tamper: Tamper, place: Path, key: PrivateKey) -> Path:
     """A release after ``tamper``, which may have renamed it."""
-    directory = release(place, key)
+    directory = release(place, key, cosigned=tamper.cosigned)
     tamper.do(directory, key)
     return directory if directory.exists() else place / "other"
 
@@ -113,7 +154,7 @@ def tampered(tamper: Tamper, place: Path, key: PrivateKey) -> Path:
 def ours(tamper: Tamper, place: Path, key: PrivateKey) -> set[str]:
     """The reason codes with which SafeFlux refuses a release after ``tamper``; empty if it accepts it."""
     try:
-        verify(tampered(tamper, place, key), [key.public_key()])
+        verify(tampered(tamper, place, key), trust(key, cosigned=tamper.cosigned))
     except SigningError as error:
         return {finding.code for finding in error.findings}
     return set()

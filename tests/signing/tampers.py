@@ -9,26 +9,33 @@ import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from safeflux_signing import dsse, manifest, strictjson
+from safeflux_signing import commitments, dsse, manifest, strictjson
+from safeflux_signing.commitments import Commitment, Fixed
 from safeflux_signing.keys import PrivateKey
 
-WEIGHTS, SIGNATURE, CLAIMS = "transformer/weights.safetensors", "model.sig", "claims.jsonl"
+WEIGHTS, SIGNATURE, CLAIMS, COSIGNED = "transformer/weights.safetensors", "model.sig", "claims.jsonl", "signatures.jsonl"
+AUDITOR, STRANGER = (ec.derive_private_key(number, ec.SECP256R1()) for number in (7, 8))
 
 
 @dataclass(frozen=True)
 class Tamper:
-    """``what`` was done, by ``do(release, key)``. ``stock``: whether model_signing accepts it, given ``options``."""
+    """``what`` was done, by ``do(release, key)``. ``stock``: whether model_signing accepts it, given ``options``.
+
+    ``cosigned``: to a release that an auditor has signed, too, before users who ask for both signatures.
+    """
 
     what: str
     do: Callable[[Path, PrivateKey], object]
     stock: bool = False
     options: tuple[str, ...] = ()
+    cosigned: bool = False
 
 
 def change(name: str, edit: Callable[[bytes], bytes]) -> Callable[[Path, PrivateKey], object]:
@@ -162,3 +169,47 @@ def outdated(release: Path, key: PrivateKey) -> None:
 
 def claims(edit: Callable[[list[bytes]], list[bytes]]) -> Callable[[Path, PrivateKey], object]:
     return change(CLAIMS, lambda data: b"".join(edit(data.splitlines(keepends=True))))
+
+
+def commitment(release: Path, key: PrivateKey) -> None:
+    """One by the publisher itself, which the signature of this release does not require."""
+    line = commitments.seal(Commitment("policy", Fixed("00" * 32, datetime(2026, 1, 1, tzinfo=UTC))), key)
+    change(CLAIMS, lambda data: data + line)(release, key)
+
+
+def cosignatures(edit: Callable[[bytes, bytes], bytes]) -> Callable[[Path, PrivateKey], object]:
+    """The file of co-signatures after ``edit``, which is given the publisher's signature and what stands there."""
+    return lambda release, _: (release / COSIGNED).write_bytes(edit((release / SIGNATURE).read_bytes(), (release / COSIGNED).read_bytes()))
+
+
+def sealed(payload: bytes, key: PrivateKey) -> bytes:
+    return dsse.dumps(dsse.seal(payload, key)) + b"\n"
+
+
+def again(line: bytes, key: PrivateKey, edit: Callable[[bytes], bytes] = lambda payload: payload) -> bytes:
+    """What ``line`` signs, signed by ``key`` after ``edit``."""
+    return sealed(edit(dsse.loads(line.splitlines()[0], COSIGNED).payload), key)
+
+
+def exchange_signatures(release: Path, _: PrivateKey) -> None:
+    (release / SIGNATURE).rename(release / "old")
+    (release / COSIGNED).rename(release / SIGNATURE)
+    (release / "old").rename(release / COSIGNED)
+
+
+def cosigned_link(release: Path, _: PrivateKey) -> None:
+    (release / COSIGNED).rename(release.parent / "elsewhere")
+    (release / COSIGNED).symlink_to(release.parent / "elsewhere")
+
+
+def repacked(line: bytes, edit: Callable[[bytes], bytes]) -> bytes:
+    """The line with another payload under the old signature."""
+    data = json.loads(line)
+    payload(data, edit)
+    return strictjson.dumps(data) + b"\n"
+
+
+def claim_of(line: bytes) -> bytes:
+    """A claim about the release whose manifest ``line`` signs."""
+    [subject] = json.loads(dsse.loads(line, SIGNATURE).payload)["subject"]
+    return manifest.statement("release", subject["digest"], "https://example.org/audit/v1", {})

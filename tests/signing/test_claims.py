@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 from signed_release import CLAIMS, MOMENT, codes, fill
 
-from safeflux_signing import claims, dsse, manifest
-from safeflux_signing.errors import BadSignatureError, ClaimError, SigningError, UntrustedKeyError
+from safeflux_signing import claims, commitments, dsse, manifest
+from safeflux_signing.errors import BadSignatureError, ClaimError, InputError, SigningError, TamperedError, UntrustedKeyError
 from safeflux_signing.keys import PrivateKey, key_id
-from safeflux_signing.sign import sign
+from safeflux_signing.sign import add_claim, sign
+from safeflux_signing.trust import TrustedKey, TrustStore
 from safeflux_signing.verify import verify
 
 Refuse = Callable[[Path], SigningError]
@@ -73,14 +74,51 @@ def test_a_claim_with_another_content_about_the_same_files_is_no_substitute(rele
 
 
 def test_a_third_party_adds_a_claim_without_touching_the_signature(release: Path, key: PrivateKey, other: PrivateKey) -> None:
-    with (release / FILE).open("ab") as stream:
-        stream.write(_line(release, key, other))
+    before = {name: (release / name).read_bytes() for name in (FILE, "model.sig")}
+    assert add_claim(release, other, [key.public_key()], (AUDITED, {"found": 0.25})) == release / FILE
+    assert (release / FILE).read_bytes().startswith(before[FILE])
+    assert (release / "model.sig").read_bytes() == before["model.sig"]
     with pytest.raises(UntrustedKeyError) as caught:
         verify(release, [key.public_key()])
     assert codes(caught.value) == {(FILE, "key-unknown")}
     assert "line 4" in str(caught.value)
     added = verify(release, [key.public_key(), other.public_key()]).claims[-1]
     assert (added.predicate_type, added.key_id, added.required) == (AUDITED, key_id(other.public_key()), False)
+    assert (added.predicate, added.publisher, added.role) == ({"found": 0.25}, "", "publisher")
+    auditor = TrustStore((TrustedKey(key.public_key(), "Acme"), TrustedKey(other.public_key(), "Auditors Ltd", "auditor")))
+    assert [(claim.publisher, claim.role) for claim in verify(release, auditor).claims[-2:]] == [
+        ("Acme", "publisher"),
+        ("Auditors Ltd", "auditor"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "again", [(AUDITED, {"found": 0.25}), (manifest.PREDICATE_TYPE, {}), (AUDITED, {1, 2}), (commitments.PREDICATE_TYPE, {})]
+)
+def test_a_claim_that_is_there_or_is_none_is_not_added(
+    release: Path, key: PrivateKey, other: PrivateKey, again: tuple[str, object]
+) -> None:
+    add_claim(release, other, [key.public_key()], (AUDITED, {"found": 0.25}))
+    before, both = (release / FILE).read_bytes(), [key.public_key(), other.public_key()]
+    with pytest.raises((ClaimError, InputError)):
+        add_claim(release, key, both, again)
+    assert (release / FILE).read_bytes() == before
+
+
+def test_nothing_is_claimed_of_a_release_that_is_not_what_was_signed(release: Path, key: PrivateKey, other: PrivateKey) -> None:
+    (release / "a-b").write_text("changed")
+    before = (release / FILE).read_bytes()
+    with pytest.raises(TamperedError):
+        add_claim(release, other, [key.public_key()], (AUDITED, {}))
+    with pytest.raises(UntrustedKeyError):
+        add_claim(release, other, [other.public_key()], (AUDITED, {}))
+    assert (release / FILE).read_bytes() == before
+
+
+def test_a_release_that_others_signed_gets_its_first_claim(bare: Path, key: PrivateKey, other: PrivateKey) -> None:
+    sign(bare, key, release_id="x", sequence=0)
+    add_claim(bare, other, [key.public_key()], (AUDITED, {}))
+    assert [claim.predicate_type for claim in verify(bare, [key.public_key(), other.public_key()]).claims] == [AUDITED]
 
 
 def test_a_claim_about_contents_only_does_not_bind_names(release: Path, refused: Refuse, key: PrivateKey) -> None:

@@ -17,6 +17,7 @@ from safeflux_signing.errors import SigningError, UnsafeReleaseError
 from safeflux_signing.reasons import EXIT_CODES, REASONS
 
 SOURCE = Path(safeflux_signing.__file__).parent
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize(
@@ -79,9 +80,9 @@ def test_json_written_here_is_read_back() -> None:
 
 
 def _codes_in_source() -> set[str]:
-    """Every text in the package's code that stands where a reason code stands, or looks like one from the table."""
+    """Every text that stands where a reason code stands, or looks like one, in the code of the package and of who refuses in its words."""
     texts = set()
-    for path in SOURCE.glob("*.py"):
+    for path in (*SOURCE.glob("*.py"), ROOT / "safeflux" / "verify.py", ROOT / "cli" / "safeflux_cli" / "claim.py"):
         if path.name != "reasons.py":
             texts |= {
                 node.value for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant) and node.value in REASONS

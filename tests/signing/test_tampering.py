@@ -21,7 +21,10 @@ def test_it_is_refused(tamper: Tamper, tmp_path: Path, key: PrivateKey) -> None:
     assert ours(tamper, tmp_path, key)
 
 
-@pytest.mark.parametrize("tamper", [Tamper("nothing", lambda r, k: None), *NOT_SIGNED], ids=lambda tamper: tamper.what)
+NOTHING = [Tamper("nothing", lambda r, k: None), Tamper("nothing, cosigned", lambda r, k: None, cosigned=True)]
+
+
+@pytest.mark.parametrize("tamper", [*NOTHING, *NOT_SIGNED], ids=lambda tamper: tamper.what)
 def test_what_changes_no_content_is_accepted(tamper: Tamper, tmp_path: Path, key: PrivateKey) -> None:
     assert ours(tamper, tmp_path, key) == set()
 

@@ -1,0 +1,55 @@
+"""``safeflux claim``: what somebody else than the publisher found out about a release, signed and put beside it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from safeflux_cli.keyfiles import key_name, load_private, passphrase_options, read_passphrase, refusing
+
+if TYPE_CHECKING:
+    from safeflux_signing.pkcs11uri import TokenUri
+
+FILE = click.Path(path_type=Path)
+MAX_BYTES = 16 << 20
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})  # also when not reached through ``safeflux``
+@click.argument("directory", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("predicate", type=FILE)
+@click.option("--type", "kind", required=True, metavar="TYPE", help="What it says: test-result, erasure-report, or a predicate type (URI).")
+@click.option("--key", required=True, type=key_name, metavar="PRIVATE", help="Private key to sign with: PEM file or pkcs11:... (RFC 7512).")
+@click.option("--signed-by", "signers", multiple=True, required=True, type=FILE, metavar="PUB", help="Whose signature it has; repeatable.")
+@passphrase_options
+@click.pass_context
+def claim(
+    ctx: click.Context,
+    directory: Path,
+    predicate: Path,
+    kind: str,
+    key: Path | TokenUri,
+    signers: tuple[Path, ...],
+    passphrase_file: Path | None,
+    passphrase_env: str | None,
+    passphrase_fd: int | None,
+) -> None:
+    """Sign what PREDICATE (a JSON file) says about the release DIRECTORY, after verifying it, and add it to its claims.
+
+    The publisher's signature stays as it is. Who verifies the release must trust your key (`safeflux keys trust --role auditor`), and
+    asks for the claim with `safeflux verify --require TYPE@auditor`: nobody else would notice if it were taken away again.
+    """
+    from safeflux.verify import ERASURE_REPORT
+    from safeflux_signing import keys, sign, smallfiles, strictjson
+    from safeflux_signing.claims import TEST_RESULT
+
+    short = {"test-result": TEST_RESULT, "erasure-report": ERASURE_REPORT}
+    if kind not in short and ":" not in kind:
+        raise click.BadParameter(f"{kind!r} is none of {', '.join(short)}, and no predicate type (a URI).", param_hint="--type")
+    with refusing(ctx):
+        said = strictjson.loads(smallfiles.read(predicate, MAX_BYTES, "predicate-unreadable"), str(predicate))
+        private = load_private(key, read_passphrase(passphrase_file, passphrase_env, passphrase_fd))
+        written = sign.add_claim(directory, private, [keys.load_public(path) for path in signers], (short.get(kind, kind), said))
+    click.echo(f"claimed  {short.get(kind, kind)}")
+    click.echo(f"in       {written}, with key {keys.key_id(private.public_key())}")

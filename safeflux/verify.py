@@ -1,0 +1,81 @@
+"""Verify a release: that it is what its publisher signed, and that its publisher kept to what it had fixed beforehand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from safeflux_signing import names
+from safeflux_signing import verify as signing
+from safeflux_signing.claims import PROVENANCE, TEST_RESULT, Claim
+from safeflux_signing.errors import Finding, found
+from safeflux_signing.strictjson import read_time
+from safeflux_signing.trust import TrustStore
+from safeflux_signing.verify import Verified
+
+if TYPE_CHECKING:
+    from safeflux_signing.keys import PublicKey
+    from safeflux_signing.strictjson import Json
+
+ERASURE_REPORT = "urn:safeflux:erasure-report:v1"  # predicate type of the report as a signed claim
+AUDIT_STARTED = "auditStarted"  # among the internal parameters of the provenance: when the audit was begun
+
+_NAMED = {  # where a claim names the policy's digest
+    ERASURE_REPORT: ("policy", "digest"),
+    TEST_RESULT: ("configuration", 0, "digest", "sha256"),
+}
+_STARTED = ("buildDefinition", "internalParameters", AUDIT_STARTED)
+
+
+def verify(
+    directory: Path,
+    trust: TrustStore | Sequence[PublicKey],
+    *,
+    now: datetime | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Verified:
+    """Check signatures, files and claims of ``directory`` against whom the caller trusts; returns only if all is well.
+
+    As ``safeflux_signing.verify.verify``, whose arguments and errors these are. Where the publisher had fixed the policy
+    beforehand, ClaimError also if the report or the tests name another one, or if the audit was not begun afterwards.
+    """
+    return signing.verify(directory, trust, now=now, progress=progress, judge=broken)
+
+
+def broken(claims: Sequence[Claim]) -> Iterator[Finding]:
+    """Everything in which the publisher did not keep to the policy it had fixed. What others claim is their own affair."""
+    required = [claim for claim in claims if claim.required]
+    for fixed in (claim.commitment.fixed for claim in required if claim.commitment):
+        for claim in required:
+            where = _NAMED.get(claim.predicate_type)
+            if where and (named := _at(claim.predicate, where)) != fixed.sha256:
+                what = f"the claim {claim.predicate_type} is about another policy than was fixed before"
+                yield found("commitment-broken", names.CLAIMS, what, expected=fixed.sha256, actual=named)
+        started = [_at(claim.predicate, _STARTED) for claim in required if claim.predicate_type == PROVENANCE]
+        if not started:
+            yield found("commitment-late", names.CLAIMS, "a policy was fixed, but no claim says when the audit was begun")
+        for time in started:
+            if not _not_before(time, fixed.time):
+                what = "the policy was not fixed before the audit was begun"
+                yield found("commitment-late", names.CLAIMS, what, expected=f"begun at {fixed.time} or later", actual=time)
+
+
+def _not_before(time: Json, fixed: datetime) -> bool:
+    try:
+        return read_time(time) >= fixed
+    except ValueError:
+        return False
+
+
+def _at(value: Json, path: Sequence[str | int]) -> Json:
+    """What stands in a claim at ``path``; None where there is nothing."""
+    for step in path:
+        if isinstance(step, str) and isinstance(value, Mapping):
+            value = value.get(step)
+        elif isinstance(step, int) and isinstance(value, list) and len(value) > step:
+            value = value[step]
+        else:
+            return None
+    return value

@@ -1,0 +1,149 @@
+"""Signatures without a key that is kept: Sigstore's, whose certificate says who signed, by whom that was attested, for ten minutes.
+
+Verified offline, by the package sigstore (the extra ``sigstore``), against a trusted root that the user has as a file: that
+an authority in it issued the certificate, that the certificate was good when a log or a time-stamping authority in it saw the
+signature, and that the log holds the signature. Who must have signed, and who must have attested it, stands in the trust
+file; without both, any account of any provider would do. Only for ``model.sig``: such signatures cannot be compared byte by
+byte, for the log's part of them is written in more than one way.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
+
+from safeflux_signing import dsse, keys, smallfiles, strictjson
+from safeflux_signing.errors import SigningError, refusal
+from safeflux_signing.strictjson import Json
+
+if TYPE_CHECKING:
+    from safeflux_signing.trust import TrustedIdentity, TrustStore
+
+MAX_ROOT = 4 << 20
+_MATERIAL = {"certificate", "tlogEntries", "timestampVerificationData"}
+
+
+@dataclass
+class _Who:
+    """Sigstore's hook: asked, once the certificate has proved good, whether its holder is trusted."""
+
+    identities: tuple[TrustedIdentity, ...]
+    file: str
+    found: list[TrustedIdentity] = field(default_factory=list)
+
+    def verify(self, cert: x509.Certificate) -> None:
+        from sigstore.errors import VerificationError
+        from sigstore.verify import policy
+
+        def fits(rule: Any) -> bool:
+            try:
+                rule.verify(cert)
+            except (VerificationError, x509.ExtensionNotFound):
+                return False
+            return True
+
+        named = [one for one in self.identities if fits(policy.Identity(identity=one.identity))]
+        if not named:
+            wanted = ", ".join(one.identity for one in self.identities)
+            raise refusal("identity-unknown", self.file, "signed by somebody who is not trusted", expected=wanted, actual=_names(cert))
+        self.found = [one for one in named if fits(policy.AnyOf([policy.OIDCIssuer(one.issuer), policy.OIDCIssuerV2(one.issuer)]))]
+        if not self.found:
+            wanted = ", ".join(one.issuer for one in named)
+            raise refusal(
+                "identity-issuer", self.file, f"{named[0].identity} was attested by another issuer than is trusted", expected=wanted
+            )
+
+
+def signer(data: bytes, store: TrustStore, file: str) -> tuple[TrustedIdentity, keys.PublicKey, bytes]:
+    """Who of ``store``'s identities signed the bundle ``data``, the key of the certificate, and the payload.
+
+    Raises InputError: signer-missing without the package sigstore, trust-unreadable, trust-invalid (the trusted root);
+    UnsafeReleaseError; BadSignatureError: signature-invalid, log-invalid; UntrustedKeyError: certificate-untrusted,
+    identity-unknown, identity-issuer; RevokedError: certificate-expired, certificate-untimed.
+    """
+    bundle = strictjson.fields(
+        strictjson.loads(data, file), "the bundle", file, "bundle-shape", {"mediaType", "verificationMaterial", "dsseEnvelope"}, set()
+    )
+    if bundle["mediaType"] != dsse.MEDIA_TYPE:
+        raise refusal("bundle-version", file, "a bundle of another version", expected=dsse.MEDIA_TYPE, actual=bundle["mediaType"])
+    material = strictjson.fields(
+        bundle["verificationMaterial"], "verificationMaterial", file, "bundle-shape", {"certificate", "tlogEntries"}, _MATERIAL
+    )
+    payload, signature = dsse.envelope(bundle["dsseEnvelope"], file)
+    certificate, key = _certificate(material["certificate"], file)
+    if not keys.verifies(key, signature, dsse.pae(payload)):
+        raise refusal("signature-invalid", file, "the signature of the manifest does not fit its content")
+    _check_time(material, certificate, file)
+    who = _Who(store.identities, file)
+    if _verified(data, _root(store), who, file) != (dsse.PAYLOAD_TYPE, payload):
+        raise refusal("bundle-shape", file, "two readers read two things in it")
+    return who.found[0], key, payload
+
+
+def _verified(data: bytes, root: Path, who: _Who, file: str) -> tuple[str, bytes]:
+    """The type and payload that the bundle holds, once Sigstore has no objection."""
+    try:
+        from sigstore.errors import CertValidationError
+        from sigstore.models import Bundle, TrustedRoot
+        from sigstore.verify import Verifier
+    except ImportError as error:
+        raise refusal("keyless-missing", file, "the package sigstore is not installed") from error
+    try:
+        verifier = Verifier(trusted_root=TrustedRoot.from_file(str(root)))
+    except Exception as error:  # whatever its parsers raise
+        raise refusal("trust-invalid", str(root), f"not a trusted root of Sigstore: {error}") from error
+    try:
+        kind, payload = verifier.verify_dsse(Bundle.from_json(data), who)
+    except SigningError:
+        raise
+    except CertValidationError as error:
+        raise refusal("certificate-untrusted", file, f"the certificate is of no authority in the trusted root: {error}") from error
+    except Exception as error:  # hostile input met a large library: whatever it stumbles over, the answer is no
+        raise refusal("log-invalid", file, f"the log's part of the signature is wrong: {type(error).__name__} {error}") from error
+    return str(kind), bytes(payload)
+
+
+def _root(store: TrustStore) -> Path:
+    assert store.sigstore_root is not None  # a store with identities has one
+    path = store.home / store.sigstore_root
+    smallfiles.read(path, MAX_ROOT, "trust-unreadable")
+    return path
+
+
+def _certificate(value: Json, file: str) -> tuple[x509.Certificate, keys.PublicKey]:
+    fields = strictjson.fields(value, "the certificate", file, "bundle-shape", {"rawBytes"}, set())
+    try:
+        certificate = x509.load_der_x509_certificate(dsse.decoded(fields["rawBytes"], "the certificate", file))
+        der = certificate.public_key().public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise refusal("bundle-shape", file, f"not a certificate: {error}") from error
+    return certificate, keys.read_public(der, file)
+
+
+def _check_time(material: dict[str, Json], certificate: x509.Certificate, file: str) -> None:
+    """That something says when the signature was seen, and that the certificate was good then; whether it is true, Sigstore finds out."""
+    entries, stamps = material["tlogEntries"], material.get("timestampVerificationData")
+    entry = entries[0] if isinstance(entries, list) and entries and isinstance(entries[0], dict) else {}
+    stamped = isinstance(stamps, dict) and bool(stamps.get("rfc3161Timestamps"))
+    if not stamped and not (entry.get("inclusionPromise") and entry.get("integratedTime")):
+        raise refusal("certificate-untimed", file, "nothing says when it was signed, and certificates of this kind are good for minutes")
+    seen = entry.get("integratedTime")
+    if isinstance(seen, str) and seen.isdecimal() and len(seen) < 12 and entry.get("inclusionPromise"):
+        time, begin, end = datetime.fromtimestamp(int(seen), UTC), certificate.not_valid_before_utc, certificate.not_valid_after_utc
+        if not begin <= time <= end:
+            what = "the certificate was not valid when the log saw the signature"
+            raise refusal("certificate-expired", file, what, expected=f"{begin} to {end}", actual=time)
+
+
+def _names(certificate: x509.Certificate) -> str:
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except (x509.ExtensionNotFound, ValueError):
+        return "nobody"
+    return ", ".join(str(one.value) for one in names)

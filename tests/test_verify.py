@@ -1,0 +1,79 @@
+"""What the publisher had fixed beforehand is held against what it says in the end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from safeflux.verify import AUDIT_STARTED, ERASURE_REPORT, verify
+from safeflux_signing import commitments, dsse, manifest
+from safeflux_signing.claims import outcome, provenance, resource
+from safeflux_signing.commitments import Commitment, Fixed
+from safeflux_signing.errors import ClaimError
+from safeflux_signing.sign import sign
+from safeflux_signing.strictjson import write_time
+
+KEY = ec.derive_private_key(7, ec.SECP256R1())
+FIXED = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+POLICY, OTHER = "ab" * 32, "cd" * 32
+
+
+def made(internal: Mapping[str, object], report: str = POLICY, tests: str = POLICY) -> list[tuple[str, object]]:
+    return [
+        provenance(build_type="urn:x", builder="urn:x", parameters={}, internal=internal),
+        outcome(configuration=[resource("urn:policy", {"sha256": tests})], passed=["x"]),
+        (ERASURE_REPORT, {"policy": {"digest": report}, "findings": []}),
+    ]
+
+
+def started(seconds: int) -> dict[str, object]:
+    return {AUDIT_STARTED: write_time(FIXED + timedelta(seconds=seconds))}
+
+
+def signed(place: Path, claims: list[tuple[str, object]], *, fixed: bool = True) -> Path:
+    (place / "weights").write_bytes(b"1")
+    line = commitments.seal(Commitment("policy x", Fixed(POLICY, FIXED)), KEY)
+    sign(place, KEY, release_id="x", sequence=1, claims=claims, commitment=line if fixed else None)
+    return place
+
+
+@pytest.mark.parametrize("seconds", [0, 1, 10**6])
+def test_what_was_kept_to_verifies(tmp_path: Path, seconds: int) -> None:
+    [claim, *_] = verify(signed(tmp_path, made(started(seconds))), [KEY.public_key()]).claims
+    assert claim.commitment == Commitment("policy x", Fixed(POLICY, FIXED))
+
+
+@pytest.mark.parametrize(
+    ("claims", "code"),
+    [
+        (made(started(0), report=OTHER), "commitment-broken"),
+        (made(started(0), tests=OTHER), "commitment-broken"),
+        (made(started(-1)), "commitment-late"),
+        (made({AUDIT_STARTED: "tomorrow"}), "commitment-late"),
+        (made({"seed": 7}), "commitment-late"),
+        (made(started(0))[1:], "commitment-late"),
+        ([*made(started(0))[:2], (ERASURE_REPORT, {})], "commitment-broken"),
+        ([*made(started(0))[:2], (ERASURE_REPORT, [])], "commitment-broken"),
+        ([made(started(0))[0], outcome(configuration=[], passed=["x"])], "commitment-broken"),
+    ],
+)
+def test_what_was_not_is_refused_although_it_is_well_signed(tmp_path: Path, claims: list[tuple[str, object]], code: str) -> None:
+    with pytest.raises(ClaimError) as caught:
+        verify(signed(tmp_path, claims), [KEY.public_key()])
+    assert {finding.code for finding in caught.value.findings} == {code}
+    assert caught.value.exit_code == 14
+    verify(signed(tmp_path, claims, fixed=False), [KEY.public_key()])  # nothing was promised
+
+
+def test_what_others_claim_is_not_held_against_the_publisher(tmp_path: Path) -> None:
+    release, auditor = signed(tmp_path, made(started(0))), ec.derive_private_key(8, ec.SECP256R1())
+    digests = verify(release, [KEY.public_key()]).digests
+    theirs: dict[str, Any] = {"policy": {"digest": OTHER}}
+    with (release / "claims.jsonl").open("ab") as stream:
+        stream.write(dsse.dumps(dsse.seal(manifest.statement("x", digests, ERASURE_REPORT, theirs), auditor)) + b"\n")
+    assert len(verify(release, [KEY.public_key(), auditor.public_key()]).claims) == 5
