@@ -40,7 +40,7 @@ CODE = {  # the part of SafeFlux that each stage runs, beside what the stages be
     "erase": ("methods",),
     "bake": ("bake.py", "edits.py"),
     "draw": ("attacks", "audit_store.py"),
-    "audit": ("audit*.py", "attacks", "metrics", "report.py", "statistics.py"),
+    "audit": ("audit*.py", "attacks", "metrics", "report.py", "statistics"),
     "export": ("exporters",),
     "report": ("statements.py", "report.py", "render.py", "wording.py", "templates", "schemas"),
     "sign": ("statements.py",),
