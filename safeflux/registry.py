@@ -29,6 +29,7 @@ BUILT_IN: dict[Kind, dict[str, str]] = {
     "attack": {
         "none": "safeflux.attacks.none:none",
         "paraphrase": "safeflux.attacks.paraphrase:paraphrase",
+        "prompts": "safeflux.attacks.prompts:prompts",
         "ring-a-bell": "safeflux.attacks.ring_a_bell:ring_a_bell",
         "embedding-pgd": "safeflux.attacks.embedding_pgd:embedding_pgd",
     },
