@@ -40,6 +40,12 @@ BUILT_IN: dict[Kind, dict[str, str]] = {
         "embedding-score": "safeflux.metrics.embedding_score:embedding_score",
         "feature-distance": "safeflux.metrics.feature_distance:feature_distance",
         "ssim": "safeflux.metrics.ssim:ssim",
+        "psnr": "safeflux.metrics.psnr:psnr",
+        "perceptual-distance": "safeflux.metrics.perceptual_distance:perceptual_distance",
+        "fid": "safeflux.metrics.fid:fid",
+        "kid": "safeflux.metrics.kid:kid",
+        "in-prompt-score": "safeflux.metrics.in_prompt_score:in_prompt_score",
+        "erase-eval": "safeflux.metrics.erase_eval:erase_eval",
     },
     "detector": {
         "mini": "safeflux.detectors.mini:mini",
