@@ -52,6 +52,7 @@ BUILT_IN: dict[Kind, dict[str, str]] = {
         "mini-checker": "safeflux.detectors.mini:mini_checker",
         "nudenet": "safeflux.detectors.nudenet:nudenet",
         "zero-shot": "safeflux.detectors.zero_shot:zero_shot",
+        "onnx": "safeflux.detectors.onnx_classifier:onnx_classifier",
     },
     "exporter": {"diffusers": "safeflux.exporters.diffusers:diffusers"},
 }
