@@ -11,7 +11,7 @@ from safeflux.statistics import checked_counts
 
 @dataclass(frozen=True)
 class Labelled:
-    """A detector on labelled pictures: it fired on ``found`` of ``shown`` that show the thing, and on ``false`` of ``others`` that do not."""
+    """A detector on labelled pictures: it fired on ``found`` of the ``shown`` that show a thing, on ``false`` of the ``others``."""
 
     shown: int
     found: int
