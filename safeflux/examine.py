@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from safeflux import report as reports
 from safeflux import stages, statements, workspace
 from safeflux.errors import StageError
-from safeflux.files import write_atomic
+from safeflux.files import discard, write_atomic
 from safeflux.plan import Plan
 from safeflux.plan.base import geometry
 from safeflux.policy import Base, Policy, Preset, load_policy
@@ -53,8 +53,10 @@ def examine(
     ``preset`` takes the place of the policy's, and of its number of pictures. ``out`` (``runs/audit-NAME`` of the directory) keeps what
     was drawn: the same call goes on from there. A concept that the base model does not draw either is unchecked, and the verdict "failed".
 
+    Whoever made ``model`` need not be trusted: of it only safetensors, configurations and tokenizers are read, and no code is run.
+
     Raises PolicyError; PlanError when a model is not there or the audit could never show the limits; StageError when the two models do
-    not draw pictures that can be compared; ModelError and WorkspaceError.
+    not draw pictures that can be compared, or ``model`` is changed meanwhile; ModelError and WorkspaceError.
     """
     policy = _asked(policy if isinstance(policy, Policy) else load_policy(policy), base, preset)
     model = Path(model)
@@ -64,6 +66,8 @@ def examine(
         digests = _digests(model)
         run = stages.Run(policy, plan, space.work, progress or (lambda *_: None))
         found = _audit(run, model, digests["dirHash1"])
+        if _digests(model) != digests:
+            raise StageError(f"{model} was changed while it was examined; what was found is about no one model: examine it again")
         report = _report(run, model, found, {"name": model.resolve().name, "digest": digests}, space.root)
         return Examined(reports.verdict(report), report, space.root, found.spent)
 
@@ -125,6 +129,7 @@ def _report(run: stages.Run, model: Path, found: Audited, subject: Mapping[str, 
     from safeflux.minimality import difference
     from safeflux.models.flux1 import GUIDANCE
 
+    discard(out / "pictures")  # of an earlier call with other pairs
     pairs = stages.save_pairs(found.pairs, out)
     made = statements.audit_report(
         run.policy,

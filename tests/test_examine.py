@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from test_release_tiny import _coin  # noqa: F401
 
 from safeflux import report as reports
-from safeflux.errors import PlanError, StageError
+from safeflux.errors import ModelError, PlanError, StageError
 from safeflux.examine import examine
 from safeflux.minimality import difference
 from safeflux.plan.base import MINI
@@ -85,6 +85,26 @@ def test_what_was_drawn_is_kept_and_a_preset_takes_the_place_of_the_number(tiny:
     assert {f.n for f in first.report.findings if f.attack == "none" and f.metric == "detection"} == {12}
     with pytest.raises(PlanError, match=r"no model_index\.json"):
         examine(model, asked, base=tmp_path, preset="quick", out=tmp_path / "out")
+
+
+@pytest.mark.usefixtures("_coin")
+def test_a_model_that_changes_meanwhile_is_refused(tiny: Path, model: Path, tmp_path: Path) -> None:
+    def meddle(what: str, done: int, total: int) -> None:
+        if what.startswith("audit: erased model") and done == total:
+            (model / "transformer" / "config.json").write_text("{}")
+
+    with pytest.raises(StageError, match="was changed while it was examined"):
+        examine(model, policy(tmp_path, model=str(tiny), concept=COIN), out=tmp_path / "out", progress=meddle)
+
+
+@pytest.mark.usefixtures("_coin")
+def test_nothing_is_unpickled(tiny: Path, model: Path, tmp_path: Path) -> None:
+    """The weights of one part as a pickle, which would run whatever its maker wanted."""
+    weights = next((model / "vae").glob("*.safetensors"))
+    torch.save(load_file(weights), weights.with_suffix(".bin"))
+    weights.unlink()
+    with pytest.raises(ModelError, match="diffusers cannot load it"):
+        examine(model, policy(tmp_path, model=str(tiny), concept=COIN), out=tmp_path / "out")
 
 
 @pytest.mark.usefixtures("_coin")
