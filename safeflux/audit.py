@@ -145,7 +145,7 @@ def _draw(
     broken, model, named = {}, subject.load(), replace(task, which=which, progress=_prefixed(task, which))
     for attack in todo:
         try:
-            _run(attack, model, named, drawings, keys[attack.name], watch and watch(attack.name))
+            _run(attack, model, named, drawings, keys[attack.name], None if watch is None else watch(attack.name))
         except Exception as error:  # one broken attack must not take the others with it
             log.exception("the attack %s broke on the %s model", attack.name, which)
             broken[attack.name] = f"the attack broke on the {which} model: {type(error).__name__}: {error}"
