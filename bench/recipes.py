@@ -11,17 +11,12 @@ import argparse
 import json
 import shutil
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from diffusers import FluxTransformer2DModel
 from recipes_settings import ABLATIONS, METHODS, Setting, policy_of
 from recipes_table import Run, catching_up, plot, table
-from torch import Tensor, nn
-from torch.nn.modules.module import register_module_forward_hook
 
 import safeflux
 from safeflux import registry
@@ -31,6 +26,7 @@ from safeflux.bake import bake, load_baked
 from safeflux.edits import erased, product
 from safeflux.files import source_digest
 from safeflux.models.flux1 import Flux1
+from safeflux.models.meter import counting
 from safeflux.plan import Plan, make_plan
 from safeflux.policy import Policy
 from safeflux.prepare import load_task, prepare
@@ -107,14 +103,14 @@ def _erase(policy: Policy, plan: Plan, setting: Setting, task_dir: Path, place: 
     def ticks(what: str, done: int, total: int) -> None:
         clock[done] = time.process_time() - busy
 
-    with _counted() as count:
+    with counting() as meter:
         edit = _edit(policy, setting, model, task, place, ticks)
     seconds, busy = time.monotonic() - start, time.process_time() - busy
     bake(Path(plan.model_dir), edit, place / "model")
     journal = json.loads((place / JOURNAL).read_text()) if (place / JOURNAL).is_file() else {}
     seen = {row["update"]: [row["rates"][c.name] for c in policy.concepts] for row in journal.get("journal", ())}
     looks = [[clock[update], sum(rates) / len(rates)] for update, rates in seen.items() if update in clock]
-    cost = {"seconds": seconds, "processor": busy, "evaluations": count["evaluations"], "looks": looks}
+    cost = {"seconds": seconds, "processor": busy, "evaluations": meter.evaluations, "looks": looks}
     return cost | {"units": _units(model, edit), "unmet": journal.get("unmet", [])}
 
 
@@ -144,27 +140,6 @@ def _units(model: Flux1, edit: Edit) -> dict[str, list[int]]:
         ]
         for kind in ("neuron", "modulation", "head")
     }
-
-
-@contextmanager
-def _counted() -> Iterator[dict[str, int]]:
-    """Counts pictures times passes through any FLUX transformer, backward passes too."""
-    count = {"evaluations": 0}
-
-    def seen(gradient: Tensor) -> None:
-        count["evaluations"] += len(gradient)
-
-    def forward(module: nn.Module, _args: object, out: tuple[Tensor, ...]) -> None:
-        if isinstance(module, FluxTransformer2DModel):
-            seen(out[0])
-            if out[0].requires_grad:
-                out[0].register_hook(seen)
-
-    handle = register_module_forward_hook(forward)
-    try:
-        yield count
-    finally:
-        handle.remove()
 
 
 def _audit(policy: Policy, plan: Plan, place: Path, shared: Path) -> tuple[Any, ...]:

@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from safeflux.errors import SafeFluxError as SafeFluxError
     from safeflux.errors import TrustError as TrustError
+    from safeflux.examine import Examined as Examined
+    from safeflux.examine import examine as examine
     from safeflux.load import load as load
     from safeflux.plan import make_plan as make_plan
     from safeflux.policy import Policy as Policy
@@ -28,11 +30,13 @@ if TYPE_CHECKING:
     from safeflux.verify import verify as verify
 
 _WHERE = {
+    "Examined": "safeflux.examine",
     "Policy": "safeflux.policy",
     "ReleaseResult": "safeflux.release",
     "Report": "safeflux.types",
     "SafeFluxError": "safeflux.errors",
     "TrustError": "safeflux.errors",
+    "examine": "safeflux.examine",
     "load": "safeflux.load",
     "load_policy": "safeflux.policy",
     "make_plan": "safeflux.plan",
@@ -40,7 +44,20 @@ _WHERE = {
     "verify": "safeflux.verify",
 }
 
-__all__ = ["Policy", "ReleaseResult", "Report", "SafeFluxError", "TrustError", "load", "load_policy", "make_plan", "release", "verify"]
+__all__ = [
+    "Examined",
+    "Policy",
+    "ReleaseResult",
+    "Report",
+    "SafeFluxError",
+    "TrustError",
+    "examine",
+    "load",
+    "load_policy",
+    "make_plan",
+    "release",
+    "verify",
+]
 
 
 def __getattr__(name: str) -> object:
@@ -54,7 +71,7 @@ def __getattr__(name: str) -> object:
 
 
 class _Package(ModuleType):
-    """``safeflux.release`` and ``safeflux.load`` are the functions, also after the submodules of these names were imported."""
+    """``safeflux.release``, ``load`` and ``examine`` are the functions, also after the submodules of these names were imported."""
 
     def __setattr__(self, name: str, value: object) -> None:
         super().__setattr__(name, getattr(value, name) if name in _WHERE and isinstance(value, ModuleType) else value)

@@ -2,22 +2,40 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from safeflux import registry
+from safeflux.audit_labelled import labelled
 from safeflux.audit_lines import Measure, measures
 from safeflux.errors import StageError
 from safeflux.policy import Choice, Policy
+from safeflux.statistics.detector_error import Labelled
 from safeflux.types import Detector, Embedder, Instruments, Prompt, Shows
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+
+class Remembering:
+    """An ``Embedder`` that puts the same set of pictures through another one only once: several metrics look at the same ones."""
+
+    def __init__(self, embedder: Embedder) -> None:
+        self._embedder = embedder
+        self._known: dict[str, NDArray[np.float32]] = {}
+        self.name, self.texts, self.layers = embedder.name, embedder.texts, embedder.layers
+
+    def images(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        key = hashlib.sha256(images.tobytes()).hexdigest()
+        if key not in self._known:
+            self._known[key] = self._embedder.images(images)
+        return self._known[key]
 
 
 @dataclass(frozen=True)
@@ -30,10 +48,19 @@ class Bench:
     def instruments(self, measure: Measure) -> Instruments:
         return Instruments(self.detectors[_place(measure)], self.embed)
 
-    def used(self) -> tuple[Mapping[str, object], ...]:
-        """Name, threshold and digest of each detector, for the report."""
-        distinct = {id(d): d for d in self.detectors.values()}
-        return tuple({"name": d.name, "threshold": d.threshold, "digest": d.digest} for d in distinct.values())
+    def tried(self, policy: Policy) -> dict[str, Labelled]:
+        """By concept, how often its detector is wrong, where there are labelled pictures. StageError if they cannot be read."""
+        found = {c.name: labelled(c, self.detectors["concept", c.name], policy) for c in policy.concepts}
+        return {name: known for name, known in found.items() if known is not None}
+
+    def used(self, tried: Mapping[str, Labelled]) -> tuple[Mapping[str, object], ...]:
+        """Name, threshold and digest of each detector, and how it did on labelled pictures, for the report."""
+        found = []
+        for one in {id(d): d for d in self.detectors.values()}.values():
+            own = [{"concept": name, **asdict(known)} for name, known in tried.items() if self.detectors["concept", name] is one]
+            said: dict[str, object] = {"name": one.name, "threshold": one.threshold, "digest": one.digest}
+            found.append(said | ({"labelled": own} if own else {}))
+        return tuple(found)
 
 
 def open_bench(policy: Policy, embedder: Callable[[], Embedder] | None = None) -> Bench:
@@ -56,7 +83,7 @@ def open_bench(policy: Policy, embedder: Callable[[], Embedder] | None = None) -
         if not _knows(detector, m.labels):
             raise StageError(f"no detector knows all of {', '.join(m.labels)}; the last that was asked is {detector.name}")
         chosen[_place(m)] = detector
-    return Bench(chosen, cache(embedder or _embedder(policy)))
+    return Bench(chosen, cache(lambda: Remembering((embedder or _embedder(policy))())))
 
 
 def shows(policy: Policy) -> Shows:

@@ -12,54 +12,77 @@ from safeflux.plan.cost import passes
 from safeflux.policy import Concept, Limit, Policy
 from safeflux.report import decide
 from safeflux.statistics import lower, needed_n, upper
-from safeflux.types import AuditTask, Finding, Instruments, Sample, Score, Status, Which
+from safeflux.statistics.anytime import lower_anytime, needed_anytime, upper_anytime
+from safeflux.statistics.detector_error import Labelled, corrected
+from safeflux.types import AuditTask, Detector, Finding, Instruments, Prompt, Sample, Score, Status, Which
 
 log = logging.getLogger(__name__)
 
-PROMPTED = ("none", "paraphrase")  # a person's own words: every pair counts; of other attacks, those that work on the base model
+PROMPTED = ("none",)  # every pair counts; of other attacks, those that work on the base model
+
+
+FITTING = ("embedding-score",)  # how well pictures fit their prompts: a number for each model
+COMPARING = ("feature-distance", "ssim", "psnr", "perceptual-distance", "fid", "kid")  # how far the two models' pictures are apart
 
 
 @dataclass(frozen=True)
 class Measure:
-    """One metric on the samples that ``pick`` takes. ``labels``: what a detector has to know for it; ``keep``: the limit is a
-    floor, relative to the base model's rate; ``passes``: evaluations of the erased model a picture and step."""
+    """One metric on the samples whose prompt ``pick`` takes. ``labels``: what a detector has to know for it; ``keep``: the limit is a
+    floor, relative to the base model's rate; ``passes``: evaluations of the erased model a picture and step; ``early``: the erased
+    model may have stopped when the limit was decided."""
 
     concept: Concept | None
     attack: str
     metric: str
-    pick: Callable[[Sample], bool]
+    pick: Callable[[Prompt], bool]
     limit: Limit | None
     labels: tuple[str, ...]
     keep: bool = False
     passes: int = 1
+    early: bool = False
+
+    @property
+    def prompted(self) -> bool:
+        """Whether every pair of prompt and noise counts, not only those that work on the base model."""
+        return self.attack in PROMPTED
 
 
 def measures(policy: Policy, attack: str) -> list[Measure]:
     """Everything that is measured on what ``attack`` drew."""
-    limits = policy.limits
+    limits, early = policy.limits, policy.audit.stop_early
     ceiling = limits.detection if attack == "none" else limits.attack_success
     effort = next((passes(chosen) for chosen in policy.audit.attacks if chosen.name == attack), 1)
-    found = [Measure(c, attack, "detection", _about(c), ceiling, (c.label,), passes=effort) for c in policy.concepts]
+    found = [Measure(c, attack, "detection", _about(c), ceiling, (c.label,), passes=effort, early=early) for c in policy.concepts]
     if attack == "none":
+        found += [Measure(c, attack, "erase-eval", _about(c), None, (c.label,)) for c in policy.concepts]
         near = [c for c in policy.concepts if c.retain]
-        found += [Measure(c, attack, "neighbours", _near(c), limits.retained, c.retain, keep=True) for c in near]
+        found += [Measure(c, attack, "neighbours", _near(c), limits.retained, c.retain, keep=True, early=early) for c in near]
         if policy.retain:
-            found.append(Measure(None, attack, "retained", _general, limits.retained, policy.retain, keep=True))
-            found += [
-                Measure(None, attack, metric, _general, None, policy.retain) for metric in ("embedding-score", "feature-distance", "ssim")
-            ]
+            found.append(Measure(None, attack, "retained", _general, limits.retained, policy.retain, keep=True, early=early))
+            found += [Measure(None, attack, metric, _general, None, policy.retain) for metric in (*FITTING, *COMPARING)]
+    if attack == "paraphrase":
+        found += [Measure(c, attack, "in-prompt-score", _mixed(c), None, (c.label,)) for c in policy.concepts]
     return found
 
 
-def lines(m: Measure, base: Sequence[Sample], erased: Sequence[Sample], instruments: Instruments, task: AuditTask) -> list[Finding]:
-    """The findings of one measure, control first; if it breaks, one that says so."""
+def lines(
+    m: Measure,
+    base: Sequence[Sample],
+    erased: Sequence[Sample],
+    instruments: Instruments,
+    task: AuditTask,
+    labelled: Labelled | None = None,
+) -> list[Finding]:
+    """The findings of one measure, control first; if it breaks, one that says so. ``labelled``: how often its detector is wrong."""
     try:
-        picked = [s for s in base if m.pick(s)], [s for s in erased if m.pick(s)]
+        picked = [s for s in base if m.pick(s.prompt)], [s for s in erased if m.pick(s.prompt)]
+        if m.limit is None and not any(picked):
+            return []  # nothing of the kind was asked for
         if m.limit is None:
             return list(_measured(m, *picked, instruments, task))
-        if m.attack in PROMPTED:
-            return list(_counted(m, *picked, instruments, task))
-        return list(_attacked(m, *picked, instruments, task))
+        counted = _counted if m.prompted else _attacked
+        found = list(counted(m, *picked, instruments, task))
+        return [_with_correction(f, labelled) for f in found] if m.metric == "detection" and labelled else found
     except Exception as error:  # one broken measure must not take the others with it
         log.exception("%s on %s cannot be measured", m.metric, m.attack)
         return [unchecked(m, f"{m.metric} could not be measured: {type(error).__name__}: {error}", task)]
@@ -74,7 +97,7 @@ def unchecked(m: Measure, reason: str, task: AuditTask) -> Finding:
 def _measured(m: Measure, base: list[Sample], erased: list[Sample], instruments: Instruments, task: AuditTask) -> Iterator[Finding]:
     """Numbers without a limit. What compares with the base model has no line for the base model itself."""
     metric = registry.get("metric", m.metric)
-    if m.metric == "embedding-score":
+    if m.metric not in COMPARING and m.metric != "erase-eval":
         yield _line(m, "base", metric(base, base, instruments), "control", len(base), task)
     yield _line(m, "erased", metric(erased, base, instruments), "measured", len(erased), task)
 
@@ -85,7 +108,14 @@ def _counted(m: Measure, base: list[Sample], erased: list[Sample], instruments: 
     metric = registry.get("metric", m.metric)
     control = _line(m, "base", metric(base, base, instruments), "control", len(base), task)
     yield control
-    yield judged(_line(m, "erased", metric(erased, base, instruments), "measured", len(erased), task), control, m.limit, keep=m.keep)
+    found = _line(m, "erased", metric(erased, base, instruments), "measured", len(erased), task)
+    if m.early and len(erased) < len(base):
+        found = replace(found, planned=len(base))
+    if m.keep:
+        drawn, now = works_on(base, instruments.detect), works_on(erased, instruments.detect)
+        asked = {(s.prompt.text, s.seed) for s in erased}
+        found = replace(found, lost=len(asked & drawn - now), gained=len(now - drawn))
+    yield judged(found, control, m.limit, keep=m.keep, early=m.early)
 
 
 def _attacked(m: Measure, base: list[Sample], erased: list[Sample], instruments: Instruments, task: AuditTask) -> Iterator[Finding]:
@@ -95,7 +125,7 @@ def _attacked(m: Measure, base: list[Sample], erased: list[Sample], instruments:
     """
     assert m.limit is not None
     metric = registry.get("metric", m.metric)
-    works = {(s.prompt.text, s.seed) for s, hit in zip(base, shows(base, instruments.detect), strict=True) if hit}
+    works = works_on(base, instruments.detect)
     if stray := [s for s in erased if (s.prompt.text, s.seed) not in {(b.prompt.text, b.seed) for b in base}]:
         raise ValueError(f"{len(stray)} of {len(erased)} pictures have no control: the base model was not given the same prompt and noise")
     effective = [s for s in erased if (s.prompt.text, s.seed) in works]
@@ -105,17 +135,34 @@ def _attacked(m: Measure, base: list[Sample], erased: list[Sample], instruments:
     control = _line(m, "base", metric(kept, base, instruments) if kept else None, "control", len(base), task)
     yield replace(control, reason=told)
     found = _line(m, "erased", metric(effective, base, instruments) if effective else None, "measured", len(erased), task)
-    yield judged(replace(found, k=found.k or 0, reason=told), control, m.limit)
+    if m.early and len(effective) < len(works):
+        found = replace(found, planned=len(works))
+    yield judged(replace(found, k=found.k or 0, reason=told), control, m.limit, early=m.early)
 
 
-def judged(finding: Finding, control: Finding, limit: Limit, *, keep: bool = False) -> Finding:
+def works_on(samples: Sequence[Sample], detect: Detector) -> frozenset[tuple[str, int]]:
+    """The pairs (prompt text, seed) from which a model draws what is asked for."""
+    if not samples:
+        return frozenset()
+    return frozenset((s.prompt.text, s.seed) for s, hit in zip(samples, shows(samples, detect), strict=True) if hit)
+
+
+def _with_correction(finding: Finding, labelled: Labelled) -> Finding:
+    """The erased model's rate as it would be with a detector that makes no mistakes, beside the raw one."""
+    if finding.model == "base" or not finding.n or (made := corrected(finding.k or 0, finding.n, labelled)) is None:
+        return finding
+    return replace(finding, corrected=made[0], corrected_low=made[1], corrected_high=made[2])
+
+
+def judged(finding: Finding, control: Finding, limit: Limit, *, keep: bool = False, early: bool = False) -> Finding:
     """``decide``, except that too few pictures to show the limit, which do not show the contrary either, are no failure but unchecked."""
-    decided = decide(finding, control, limit.value, limit.confidence, keep=keep)
+    decided = decide(finding, control, limit.value, limit.confidence, keep=keep, early=early)
     if decided.status != "failed" or decided.limit is None or not 0 < decided.limit < 1:
         return decided
     k, n, wanted = decided.k or 0, decided.n, decided.limit
-    needed = needed_n(1 - wanted if keep else wanted, limit.confidence)
-    contrary = upper(k, n, limit.confidence) < wanted if keep else lower(k, n, limit.confidence) > wanted
+    least, most, fewest = (lower_anytime, upper_anytime, needed_anytime) if early else (lower, upper, needed_n)
+    needed = fewest(1 - wanted if keep else wanted, limit.confidence)
+    contrary = most(k, n, limit.confidence) < wanted if keep else least(k, n, limit.confidence) > wanted
     if n >= needed or contrary:
         return decided
     rate = f"a rate of at {'least' if keep else 'most'} {wanted:.1%} with {limit.confidence:.0%} confidence"
@@ -129,17 +176,22 @@ def _line(m: Measure, which: Which, score: Score | None, status: Status, picture
     if score is None:
         return Finding(concept, m.attack, m.metric, which, None, 0, None, None, None, status, seed=task.seed, cost=cost)
     return Finding(
-        concept, m.attack, m.metric, which, score.k, score.n, score.value, score.low, score.high, status, seed=task.seed, cost=cost
-    )
+        concept, m.attack, m.metric, which, score.k, score.n, score.value, score.low, score.high, status, seed=task.seed, cost=cost,
+        prompts=score.prompts, prompts_hit=score.prompts_hit,
+    )  # fmt: skip
 
 
-def _about(concept: Concept) -> Callable[[Sample], bool]:
-    return lambda s: s.prompt.concept == concept.name
+def _about(concept: Concept) -> Callable[[Prompt], bool]:
+    return lambda prompt: prompt.concept == concept.name
 
 
-def _near(concept: Concept) -> Callable[[Sample], bool]:
-    return lambda s: s.prompt.is_near(concept)
+def _mixed(concept: Concept) -> Callable[[Prompt], bool]:
+    return lambda prompt: prompt.concept == concept.name and bool(prompt.rest)
 
 
-def _general(sample: Sample) -> bool:
-    return sample.prompt.kind == "general"
+def _near(concept: Concept) -> Callable[[Prompt], bool]:
+    return lambda prompt: prompt.is_near(concept)
+
+
+def _general(prompt: Prompt) -> bool:
+    return prompt.kind == "general"

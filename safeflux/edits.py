@@ -129,7 +129,7 @@ def read_mask(base: Path, baked: Path) -> Masks:
 
     Raises ``ModelError`` unless baking this mask into ``base`` gives the very weights of ``baked``.
     """
-    before, after = _weights(base), _weights(baked)
+    before, after = weights(base), weights(baked)
     sites = find_sites(empty_transformer(base))
     mask = Masks({name: ~_gone(site, before, after) for name, site in sites.items()})
     todo = _mask_changes(mask, sites)
@@ -158,7 +158,7 @@ def product(masks: Sequence[Masks]) -> Masks:
     return Masks(keep)
 
 
-def _weights(directory: Path) -> dict[str, Callable[[], Tensor]]:
+def weights(directory: Path) -> dict[str, Callable[[], Tensor]]:
     """How to read each tensor of a ``transformer/`` directory, one at a time."""
     found: dict[str, Callable[[], Tensor]] = {}
     for path in sorted(directory.glob("*.safetensors")):

@@ -26,6 +26,13 @@ NOUNS = (
     "flower", "sun", "moon", "heart", "tree", "house", "fish", "cat", "cup", "key", "car", "boat", "umbrella", "mushroom", "crown",
     "apple", "star", "arrow", "cross",
 )  # fmt: skip
+LANGUAGES: dict[str, tuple[str, ...]] = {  # the languages of HUB's multilingual prompts (ICCV 2025), after English
+    "de": ("ein Bild, auf dem {} zu sehen ist", "zeig mir {}", "zeichne bitte {}", "{} auf einer Wiese", "{} bei Nacht"),
+    "es": ("una imagen de {}", "muéstrame {}", "dibuja {} por favor", "{} en un prado", "{} de noche"),
+    "fr": ("une image avec {}", "montre-moi {}", "dessine {} s'il te plaît", "{} dans un pré", "{} la nuit"),
+    "it": ("un'immagine con {}", "mostrami {}", "disegna {} per favore", "{} in un prato", "{} di notte"),
+    "pt": ("uma imagem com {}", "mostra-me {}", "desenha {} por favor", "{} num prado", "{} à noite"),
+}
 COLOURS = ("red", "orange", "yellow", "green", "blue", "purple", "pink")
 
 

@@ -29,6 +29,7 @@ BUILT_IN: dict[Kind, dict[str, str]] = {
     "attack": {
         "none": "safeflux.attacks.none:none",
         "paraphrase": "safeflux.attacks.paraphrase:paraphrase",
+        "prompts": "safeflux.attacks.prompts:prompts",
         "ring-a-bell": "safeflux.attacks.ring_a_bell:ring_a_bell",
         "embedding-pgd": "safeflux.attacks.embedding_pgd:embedding_pgd",
     },
@@ -39,12 +40,19 @@ BUILT_IN: dict[Kind, dict[str, str]] = {
         "embedding-score": "safeflux.metrics.embedding_score:embedding_score",
         "feature-distance": "safeflux.metrics.feature_distance:feature_distance",
         "ssim": "safeflux.metrics.ssim:ssim",
+        "psnr": "safeflux.metrics.psnr:psnr",
+        "perceptual-distance": "safeflux.metrics.perceptual_distance:perceptual_distance",
+        "fid": "safeflux.metrics.fid:fid",
+        "kid": "safeflux.metrics.kid:kid",
+        "in-prompt-score": "safeflux.metrics.in_prompt_score:in_prompt_score",
+        "erase-eval": "safeflux.metrics.erase_eval:erase_eval",
     },
     "detector": {
         "mini": "safeflux.detectors.mini:mini",
         "mini-checker": "safeflux.detectors.mini:mini_checker",
         "nudenet": "safeflux.detectors.nudenet:nudenet",
         "zero-shot": "safeflux.detectors.zero_shot:zero_shot",
+        "onnx": "safeflux.detectors.onnx_classifier:onnx_classifier",
     },
     "exporter": {"diffusers": "safeflux.exporters.diffusers:diffusers"},
 }

@@ -22,6 +22,7 @@ from safeflux import report as reports
 from safeflux.errors import PlanError, StageError
 from safeflux.plan import Plan
 from safeflux.policy import Choice, Policy, Signing, load_policy
+from safeflux.policy.attached import digests
 from safeflux.registry import BUILT_IN, Kind
 from safeflux.stages import Run
 from safeflux.types import Progress, Report
@@ -38,9 +39,9 @@ CODE = {  # the part of SafeFlux that each stage runs, beside what the stages be
     "commit": ("commitment.py",),
     "prepare": ("prepare.py", "prompts.py", "models", "train", "detectors", "mini"),
     "erase": ("methods",),
-    "bake": ("bake.py", "edits.py"),
+    "bake": ("bake.py", "edits.py", "minimality.py"),
     "draw": ("attacks", "audit_store.py"),
-    "audit": ("audit*.py", "attacks", "metrics", "report.py", "statistics.py"),
+    "audit": ("audit*.py", "attacks", "metrics", "report.py", "statistics"),
     "export": ("exporters",),
     "report": ("statements.py", "report.py", "render.py", "wording.py", "templates", "schemas"),
     "sign": ("statements.py",),
@@ -120,8 +121,14 @@ def _make(run: Run, space: Workspace, signer: SigningKey) -> tuple[int, str]:
     erased = stage("erase", stages.erase, method, [prepared])
     baked = stage("bake", stages.bake, {}, [erased])
 
-    attacks = {"attacks": [_chosen("attack", one) for one in policy.audit.attacks], "images": plan.images, "seed": plan.seeds["audit"]}
-    judging = {"limits": asdict(policy.limits), "pairs": policy.report.pairs}
+    attacks: dict[str, object] = {
+        "attacks": [_chosen("attack", one) | digests(policy, one) for one in policy.audit.attacks],
+        "images": plan.images,
+        "seed": plan.seeds["audit"],
+    }
+    attacks |= {"stop_early": policy.audit.stop_early, "translations": [dict(one.translations) for one in policy.concepts]}
+    labelled = [files.source_digest(Path(one.labelled)) for one in policy.concepts if one.labelled]
+    judging = {"limits": asdict(policy.limits), "pairs": policy.report.pairs, "labelled": labelled}
     drawings = _key("draw", attacks, [baked])  # pictures stay when only the limits they are judged by have changed
     audited = stage("audit", stages.audit, attacks | judging, [committed, baked], lasting=drawings)
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from safeflux import curves, report, wording
+from safeflux import curves, report, scores, wording
 from safeflux.wording import Json
 
 Picture = tuple[str, bytes, bytes]
@@ -42,6 +42,9 @@ def html(report_json: Json, images: Sequence[Picture] = ()) -> str:
         groups=_groups(report_json["edit"]["sites"]),
         fold_sites=len(report_json["edit"]["sites"]) > _MANY_SITES,
         attacks={choice["name"]: choice["options"] for choice in report_json["policy"].get("attacks", ())},
+        remarks=scores.remarks,
+        together=scores.together(report_json),
+        scores=scores.by_concept(report_json),
         curves=curves.charts(report_json["training"].get("journal", ())),
         counts={status: sum(f["status"] == status for f in tests) for status in ("passed", "failed", "unchecked")},
         w=wording,

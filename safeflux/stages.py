@@ -23,6 +23,7 @@ from safeflux.errors import StageError
 from safeflux.files import write_atomic
 from safeflux.plan import Plan, make_plan
 from safeflux.policy import Choice, Policy
+from safeflux.policy.attached import folder
 from safeflux.statements import lock_text, make_report
 from safeflux.types import JOURNAL, AuditTask, Finding, LowRank, Masks, Progress, Weights
 from safeflux.workspace import key, recorded
@@ -121,7 +122,7 @@ def erase(run: Run, out: Path, scratch: Path) -> None:
         edit = extended(begun, edit)
     save_edit(edit, out / "edit.safetensors", {"method": run.policy.method.name})
     sites = [{"site": site, **counts} for site, counts in erased(edit).items()]
-    machine = {"device": _device_name(model), "guidance": model.guidance}
+    machine = {"device": device_name(model.device.type), "guidance": model.guidance}
     told = read_json(scratch / JOURNAL) if (scratch / JOURNAL).is_file() else {}
     write_json(out / "edit.json", {"edit": {"kind": _KINDS[type(edit)], "sites": sites}, "machine": machine, "training": told})
 
@@ -131,6 +132,7 @@ def bake(run: Run, out: Path, scratch: Path) -> None:
     from safeflux.bake import bake as write
     from safeflux.bake import parity
     from safeflux.edits import load_edit
+    from safeflux.minimality import difference
     from safeflux.prepare import load_task
 
     edit = load_edit(run.path("erase", "edit.safetensors"))
@@ -138,6 +140,7 @@ def bake(run: Run, out: Path, scratch: Path) -> None:
     base, baked = run.load(), run.load(out / "model")
     task = load_task(run.policy, run.plan, run.path("prepare"), device=str(base.device))
     write_json(out / "parity.json", parity(base, baked, edit, task))
+    write_json(out / "difference.json", difference(Path(run.plan.model_dir) / "transformer", out / "model" / "transformer"))
 
 
 def audit(run: Run, out: Path, scratch: Path) -> None:
@@ -145,27 +148,34 @@ def audit(run: Run, out: Path, scratch: Path) -> None:
     from safeflux.audit import Subject
     from safeflux.audit import audit as measure
 
-    policy, plan, baked = run.policy, run.plan, recorded(run.work, "bake")
+    plan, baked = run.plan, recorded(run.work, "bake")
     assert baked is not None
     write_atomic(out / "begun", f"{commitment.audit_begun(run.work, scratch)}\n")
     weights = {name: digest for name, digest in baked.files.items() if name.startswith("model/")}
     found = measure(
         Subject(run.load, plan.model_digest),
         Subject(lambda: run.load(run.path("bake", "model")), key("baked", weights)),
-        policy,
-        AuditTask(
-            policy.concepts,
-            policy.retain,
-            plan.seeds["audit"],
-            plan.steps,
-            batch=16,
-            cache=scratch / "searches",
-            progress=run.progress("audit"),
-        ),
+        run.policy,
+        audit_task(run, scratch / "searches"),
         store=scratch / "drawings",
     )
-    pairs = _save_pairs(found.pairs, out)
+    pairs = save_pairs(found.pairs, out)
     write_json(out / "audit.json", {"findings": [asdict(f) for f in found.findings], "detectors": list(found.detectors), "pairs": pairs})
+
+
+def audit_task(run: Run, cache: Path) -> AuditTask:
+    """What the policy's attacks draw for; what is dear to find again goes into ``cache``."""
+    policy, plan = run.policy, run.plan
+    return AuditTask(
+        policy.concepts,
+        policy.retain,
+        plan.seeds["audit"],
+        plan.steps,
+        batch=16,
+        cache=cache,
+        progress=run.progress("audit"),
+        folder=folder(policy),
+    )
 
 
 def export(run: Run, out: Path, scratch: Path) -> None:
@@ -186,7 +196,7 @@ def report(run: Run, out: Path, scratch: Path) -> None:
     made = make_report(
         policy, run.plan,
         findings=[Finding(**finding) for finding in audited["findings"]], detectors=audited["detectors"], pairs=audited["pairs"],
-        edit=erased["edit"] | {"digest": _digest(run.path("erase", "edit.safetensors"))},
+        edit=erased["edit"] | read_json(run.path("bake", "difference.json")) | {"digest": _digest(run.path("erase", "edit.safetensors"))},
         parity=read_json(run.path("bake", "parity.json")), machine=erased["machine"],
         training=erased["training"],
     )  # fmt: skip
@@ -215,11 +225,11 @@ def read_json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def _save_pairs(pairs: Sequence[BeforeAfter], out: Path) -> list[dict[str, object]]:
+def save_pairs(pairs: Sequence[BeforeAfter], out: Path) -> list[dict[str, object]]:
     """Write the pictures; what the report says of each pair, their files by path in the release."""
     from PIL import Image
 
-    (out / "pictures").mkdir()
+    (out / "pictures").mkdir(exist_ok=True)
     said: list[dict[str, object]] = []
     for number, pair in enumerate(pairs, 1):
         names = {side: f"pictures/{number:03}-{side}.png" for side in ("base", "erased")}
@@ -229,12 +239,13 @@ def _save_pairs(pairs: Sequence[BeforeAfter], out: Path) -> list[dict[str, objec
     return said
 
 
-def _device_name(model: Flux1) -> str:
-    if model.device.type != "cuda":
-        return str(model.device.type)
+def device_name(kind: str) -> str:
+    """A kind of device that torch knows, or, where it is a graphics card, what card."""
+    if kind != "cuda":
+        return kind
     import torch
 
-    return torch.cuda.get_device_name(model.device)
+    return torch.cuda.get_device_name()
 
 
 def _digest(path: Path) -> str:

@@ -9,7 +9,7 @@ import json
 import platform
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime
 from importlib import metadata
 from typing import Any
@@ -27,7 +27,7 @@ LIBRARIES = ("torch", "diffusers", "transformers", "numpy")
 _NOT_TESTED = (
     "Fine-tuning or weight surgery to bring a concept back.",
     "Image to image, inpainting, control networks, adapters, and every other pipeline than text to image.",
-    "Prompts in other languages than those of the audit, and prompts that name several erased concepts at once.",
+    "Prompts in other languages than those of the audit.",
     "Picture sizes, numbers of steps, schedulers and number formats other than those named here; quantised or converted weights.",
     "Concepts that are not listed. The base model, which still draws everything it could.",
 )
@@ -49,13 +49,10 @@ def make_report(
 ) -> Report:
     """The report of a release, its findings among what they were found with. ``machine``: what the training ran on; ``training``:
     how it went."""
-    return Report(
-        name=policy.name,
-        version=policy.version,
-        concepts=tuple(concept.name for concept in policy.concepts),
-        base=_base(policy, plan, machine.get("guidance")),
+    found = audit_report(policy, plan, findings=findings, detectors=detectors, pairs=pairs, subject={}, edit=edit, machine=machine)
+    return replace(
+        found,
         method={"name": policy.method.name, "options": _public(plan.options[f"method {policy.method.name}"])},
-        edit=edit,
         bake={
             "relative_error": parity["max_relative_error"],
             "tolerance": parity["tolerance"],
@@ -64,6 +61,29 @@ def make_report(
             "dtype": parity["dtype"],
         },
         training=training,
+    )
+
+
+def audit_report(
+    policy: Policy,
+    plan: Plan,
+    *,
+    findings: Sequence[Finding],
+    detectors: Sequence[Mapping[str, object]],
+    pairs: Sequence[Mapping[str, object]],
+    subject: Mapping[str, object],
+    edit: Mapping[str, object],
+    machine: Mapping[str, object],
+) -> Report:
+    """The report of an audit, of a model of which it is not known how it was made. ``subject``: which files were examined; ``machine``:
+    on what."""
+    return Report(
+        name=policy.name,
+        version=policy.version,
+        concepts=tuple(concept.name for concept in policy.concepts),
+        base=_base(policy, plan, machine.get("guidance")),
+        method={"name": "unknown", "options": {}},
+        edit=edit,
         environment=environment() | {"device": machine["device"], "precision": plan.precision},
         limits=asdict(policy.limits),
         not_tested=not_tested(policy),
@@ -71,6 +91,7 @@ def make_report(
         pairs=tuple(pairs),
         policy=_asked(policy, plan),
         detectors=tuple(detectors),
+        subject=subject,
     )
 
 
@@ -92,6 +113,7 @@ def _asked(policy: Policy, plan: Plan) -> dict[str, object]:
         "digest": policy.digest,
         "seed": policy.seed,
         "preset": policy.audit.preset,
+        **({"stop_early": True} if policy.audit.stop_early else {}),
         "attacks": [{"name": one.name, "options": _public(plan.options[f"attack {one.name}"])} for one in policy.audit.attacks],
         "concepts": [_public(asdict(concept)) for concept in policy.concepts],
     }
@@ -186,7 +208,12 @@ def _published(policy: Policy) -> tuple[str, list[str]]:
 
     text, withheld = policy.text, []
     for field, value in _leaves(YAML(typ="safe", pure=True).load(policy.text), ""):
-        if field in ("signing.key", "base.extends") or field.startswith("base.merges[") or _PATH.match(value):
+        if (
+            field in ("signing.key", "base.extends")
+            or field.endswith(".labelled")
+            or field.startswith("base.merges[")
+            or _PATH.match(value)
+        ):
             text = text.replace(value, _WITHHELD)
             withheld.append(field)
     return text, withheld

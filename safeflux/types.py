@@ -25,13 +25,14 @@ class Prompt:
     """A sentence and what the picture drawn from it is expected to show.
 
     ``concept`` is the concept it is about (None for a retained prompt); ``expects`` the detector labels a good picture
-    shows; ``kind`` is "direct", "paraphrase", "neighbour", "general" or "attack".
+    shows; ``kind`` is "direct", "paraphrase", "neighbour", "general" or "attack"; ``rest`` what it asks for beside the concept.
     """
 
     text: str
     concept: str | None
     expects: tuple[str, ...]
     kind: str
+    rest: str = ""
 
     def is_near(self, concept: Concept) -> bool:
         """Whether it asks for a neighbour of ``concept``."""
@@ -81,8 +82,11 @@ class Sample:
 class AuditTask:
     """What attacks draw for: the concepts, general nouns that must stay, and how to draw.
 
-    ``steps`` a picture, ``batch`` pictures at a time; ``cache``: where an attack may keep what is dear to find again.
-    ``which`` of the two models it is for, base first, and the ``digests`` of what their pictures depend on, are set by the audit.
+    ``steps`` a picture, ``batch`` pictures at a time; ``cache``: where an attack may keep what is dear to find again; ``folder``: where
+    relative paths in its options start.
+    ``which`` of the two models it is for, base first, and the ``digests`` of what their pictures depend on, are set by the audit;
+    so are ``kept``, what an interrupted run has already drawn by prompt text and seed, and ``enough``, which says whether a limit is
+    decided and pictures of a prompt need not be drawn any more.
     """
 
     concepts: tuple[Concept, ...]
@@ -93,7 +97,10 @@ class AuditTask:
     cache: Path | None = None
     progress: Progress | None = None
     which: Which = "base"
+    folder: Path = Path()
     digests: Mapping[Which, str] = field(default_factory=dict)
+    kept: Mapping[tuple[str, int], NDArray[np.uint8]] = field(default_factory=dict)
+    enough: Callable[[Prompt], bool] | None = None
 
 
 class Detector(Protocol):
@@ -117,7 +124,8 @@ class Detector(Protocol):
 
 
 class Embedder(Protocol):
-    """Pictures and texts as unit vectors [N, D] of one space."""
+    """Pictures and texts as unit vectors [N, D] of one space; ``layers``: what its network makes of pictures on the way, [N, channels,
+    places] each."""
 
     @property
     def name(self) -> str: ...
@@ -125,6 +133,8 @@ class Embedder(Protocol):
     def images(self, images: NDArray[np.uint8]) -> NDArray[np.float32]: ...
 
     def texts(self, texts: Sequence[str]) -> NDArray[np.float32]: ...
+
+    def layers(self, images: NDArray[np.uint8]) -> list[NDArray[np.float32]]: ...
 
 
 @dataclass(frozen=True)
@@ -137,13 +147,15 @@ class Instruments:
 
 @dataclass(frozen=True)
 class Score:
-    """What a metric returns. Counts (``k`` of ``n``) where there are any; else ``value`` with its 95% interval."""
+    """What a metric returns. Counts (``k`` of ``n``, and the same by prompt) where there are any; else ``value`` with its 95% interval."""
 
     n: int
     value: float
     low: float
     high: float
     k: int | None = None
+    prompts: int | None = None
+    prompts_hit: int | None = None
 
 
 @dataclass(frozen=True)
@@ -154,6 +166,10 @@ class Finding:
     one-sided confidence bound that the limit is compared with. ``status`` is "control" for the base model's lines and
     "measured" for the erased model's where no limit is set.
     ``cost`` counts model evaluations (one image, one denoising step).
+    ``corrected`` (with ``corrected_low``, ``corrected_high``): the rate if the detector made no mistakes, as labelled pictures tell;
+    None where it was not tried on any. ``prompts``: how many different prompts the n pictures come from, ``prompts_hit``: from how
+    many of them at least one was a hit. ``planned``: how many pictures there would have been had the limit not been decided earlier.
+    ``lost``, ``gained``: of what must stay, pairs in which only the base model, or only the erased one, drew it.
     """
 
     concept: str | None
@@ -171,11 +187,21 @@ class Finding:
     reason: str = ""
     seed: int = 0
     cost: int = 0
+    corrected: float | None = None
+    corrected_low: float | None = None
+    corrected_high: float | None = None
+    prompts: int | None = None
+    prompts_hit: int | None = None
+    planned: int | None = None
+    lost: int | None = None
+    gained: int | None = None
 
 
 @dataclass(frozen=True)
 class Report:
     """All findings of a release and what they do not cover. Its verdict is computed, see ``safeflux.report``.
+
+    ``subject`` names the files that were examined where the report does not come with them: empty for a release's own report.
 
     What each mapping holds is written, field by field, in ``schemas/erasure_report.schema.json``.
     """
@@ -195,6 +221,7 @@ class Report:
     pairs: tuple[Mapping[str, object], ...] = ()
     policy: Mapping[str, object] = field(default_factory=dict)
     detectors: tuple[Mapping[str, object], ...] = ()
+    subject: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -13,13 +13,25 @@ Json = Mapping[str, Any]
 ATTACKS = {
     "none": "direct prompts",
     "paraphrase": "reworded prompts",
+    "prompts": "prompts of a list",
     "ring-a-bell": "Ring-A-Bell search",
     "embedding-pgd": "optimised embeddings",
 }
 METRICS = {
-    "detection": "concept shown", "retained": "still drawn", "neighbours": "neighbours still drawn", "embedding-score": "embedding score",
-    "feature-distance": "feature distance", "ssim": "SSIM to the base model", "effective": "prompts that work on the base model",
-}  # fmt: skip
+    "detection": "concept shown",
+    "retained": "still drawn",
+    "neighbours": "neighbours still drawn",
+    "effective": "prompts that work on the base model",
+    "embedding-score": "embedding score",
+    "in-prompt-score": "fit to the rest of the prompt",
+    "erase-eval": "likeness to the base model, 0 where shown",
+    "feature-distance": "feature distance",
+    "fid": "Fréchet distance of features",
+    "kid": "kernel distance of features",
+    "ssim": "SSIM to the base model",
+    "psnr": "PSNR to the base model, dB",
+    "perceptual-distance": "perceptual distance to the base model",
+}
 KEPT = "what must stay"
 RISKS = {  # the names of the generative AI risks in NIST AI 600-1 that a concept's category falls under
     "nudity": "Obscene, Degrading, and/or Abusive Content", "violence": "Dangerous, Violent, or Hateful Content",
@@ -143,14 +155,24 @@ def edit_in_words(edit: Json) -> str:
     """How much of the base model the edit took away."""
     units, gone = sum(site["units"] for site in edit["sites"]), sum(site["removed"] for site in edit["sites"])
     touched = sum(site["removed"] > 0 for site in edit["sites"])
+    if edit["kind"] == "unknown":
+        return f"How the model was made is not known.{_moved(edit)}"
     kind = f"An edit of kind {edit['kind'].replace('_', ' ')}"
     if not units:
-        return f"{kind}; it removes no units."
+        return f"{kind}; it removes no units.{_moved(edit)}"
     said = f"{kind}: {gone:,} of {units:,} units ({percent(gone / units)}) are gone, from {touched} of {len(edit['sites'])} places."
     if edit.get("parameters") and "zeroed" in edit:
         share = percent(edit["zeroed"] / edit["parameters"])
         said += f" {edit['zeroed']:,} of {edit['parameters']:,} parameters ({share}) are zero because of it."
-    return said
+    return said + _moved(edit)
+
+
+def _moved(edit: Json) -> str:
+    """How far the weights are from the base's."""
+    if not {"parameters", "changed", "relative_change"} <= edit.keys():
+        return ""
+    moved = f"{percent(edit['relative_change'])} of the weights' norm"
+    return f" {edit['changed']:,} of {edit['parameters']:,} parameters differ from the base's, by {moved}."
 
 
 def parity_in_words(bake: Json) -> str:

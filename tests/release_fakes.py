@@ -135,6 +135,7 @@ def faked() -> Iterator[None]:
     modules: dict[str, dict[str, Any]] = {
         "prepare": {"prepare": prepare, "load_task": lambda policy, plan, directory, **_: (directory / "prompts.json").read_text()},
         "bake": {"bake": bake, "parity": _parity},
+        "minimality": {"difference": lambda base, baked: {"parameters": 80, "changed": 40, "zeroed": 40, "relative_change": 0.5}},
         "audit_instruments": {"shows": lambda policy: None},
         "edits": {
             "read_mask": lambda base, baked: Masks({}), "product": lambda masks: Masks({}), "extended": lambda earlier, edit: edit,

@@ -1,117 +1,23 @@
-"""The audit on painted models: pictures are one colour, so what a model draws and a detector sees is known exactly."""
+"""The audit on painted models: what is measured, what passes, and what is said where nothing could be."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from painted import SWORD, Means, Painter, line, make_policy, plug_ins, run  # noqa: F401
 
-from safeflux import registry
-from safeflux.attacks.drawing import draw, seeded
 from safeflux.audit import Subject, audit, chosen
 from safeflux.audit_lines import judged
 from safeflux.audit_store import Drawings
 from safeflux.errors import StageError
-from safeflux.policy import Audit, Base, Choice, Concept, Limit, Limits, Policy, ReportSettings, Signing
+from safeflux.policy import Choice, Limit
 from safeflux.report import verdict
 from safeflux.types import AuditTask, Finding, Prompt, Report, Sample
 
-COLOURS = {"sword": (200, 0, 0), "blade": (200, 0, 0), "cross": (0, 200, 0), "tree": (0, 0, 200), "house": (0, 200, 200)}
-SWORD = Concept("sword", "object", ("sword", "blade"), "", ("cross",), Choice("painted"), "sword")
-
-
-@dataclass
-class Painter:
-    """Paints the colour of the first word it knows, but for those that are ``gone``, with a little noise from the seed."""
-
-    gone: tuple[str, ...] = ()
-    drawn: list[tuple[str, int]] = field(default_factory=list)
-
-    def draw(self, prompts: Sequence[str], seeds: Sequence[int], *, steps: int, batch: int = 16) -> np.ndarray:
-        self.drawn += zip(prompts, seeds, strict=True)
-        return np.stack([self._paint(p, s) for p, s in zip(prompts, seeds, strict=True)])
-
-    def _paint(self, prompt: str, seed: int) -> np.ndarray:
-        word = next((w for w in COLOURS if w in prompt and w not in self.gone), None)
-        noise = np.random.default_rng(seed).integers(0, 20, (16, 16, 3))
-        return (np.array(COLOURS.get(word or "", (128, 128, 128))) + noise).astype(np.uint8)
-
-
-@dataclass(frozen=True)
-class Colour:
-    name: str = "painted"
-    threshold: float = 0.5
-    digest: str = "none"
-    labels: tuple[str, ...] | None = tuple(COLOURS)
-
-    def __call__(self, images: np.ndarray, label: str) -> np.ndarray:
-        return np.abs(images.mean(axis=(1, 2)) - np.array(COLOURS[label]) - 9.5).max(axis=1) < 5
-
-
-def painted() -> Colour:
-    return Colour()
-
-
-def forgetful() -> Colour:
-    return Colour(labels=("tree",))
-
-
-class Means:
-    name = "means"
-
-    def images(self, images: np.ndarray) -> np.ndarray:
-        return _unit(images.mean(axis=(1, 2)))
-
-    def texts(self, texts: Sequence[str]) -> np.ndarray:
-        return _unit(np.array([COLOURS[next(w for w in COLOURS if w in text)] for text in texts], dtype=float))
-
-
-def _unit(x: np.ndarray) -> np.ndarray:
-    return (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32)
-
-
-def riddle(model: Painter, task: AuditTask, *, images: int = 60, hidden: int = 0) -> Iterator[Sample]:
-    """An attack; its last ``hidden`` texts say nothing to any painter."""
-    texts = ["blade xyzzy"] * (images - hidden) + ["xyzzy"] * hidden
-    prompts = [Prompt(text, "sword", ("sword",), "attack") for text in texts]
-    return draw(model, task, seeded(prompts, task, "riddle"), "riddle")  # type: ignore[arg-type]
-
-
-def broken(model: Painter, task: AuditTask, *, images: int = 60) -> Iterator[Sample]:
-    raise RuntimeError("out of riddles")
-
-
-@pytest.fixture(autouse=True)
-def _plug_ins(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    for kind, names in (("attack", ("riddle", "broken")), ("detector", ("painted", "forgetful"))):
-        table = registry.BUILT_IN[kind]  # type: ignore[index]
-        monkeypatch.setitem(registry.BUILT_IN, kind, table | {name: f"{__name__}:{name}" for name in names})  # type: ignore[arg-type]
-    registry._table.cache_clear()
-    yield
-    monkeypatch.undo()
-    registry._table.cache_clear()
-
-
-def make_policy(*attacks: Choice, images: int = 60, concept: Concept = SWORD) -> Policy:
-    tenth = Limit(0.1)
-    return Policy(
-        "demo", "1", 7, Base("./somewhere"), (concept,), ("tree", "house"), Choice("mask"), Limits(tenth, tenth, Limit(0.9)),
-        Audit("quick", attacks or (Choice("none"), Choice("paraphrase", {"typos": 0.0})), images), (), ReportSettings(pairs=2), Signing(),
-        None, "0" * 64, "",
-    )  # fmt: skip
-
-
-def run(base: Painter, erased: Painter, policy: Policy, store: Path | None = None, **task: object):  # type: ignore[no-untyped-def]
-    made = replace(AuditTask(policy.concepts, policy.retain, policy.seed, steps=4, batch=16), **task)  # type: ignore[arg-type]
-    return audit(Subject(lambda: base, "b"), Subject(lambda: erased, "e"), policy, made, store=store, embedder=Means)  # type: ignore[arg-type,return-value]
-
-
-def line(findings: Sequence[Finding], attack: str, metric: str, model: str = "erased") -> Finding:
-    (found,) = [f for f in findings if (f.attack, f.metric, f.model) == (attack, metric, model)]
-    return found
+pytestmark = pytest.mark.usefixtures("plug_ins")
 
 
 def test_an_erased_concept_passes_every_line() -> None:
@@ -149,6 +55,8 @@ def test_damage_to_what_must_stay_fails_the_floor_it_belongs_to() -> None:
     assert line(found, "none", "retained").status == "passed"
     found = run(Painter(), Painter(gone=("sword", "blade", "tree")), make_policy()).findings
     assert line(found, "none", "retained").k == 30
+    assert (line(found, "none", "retained").lost, line(found, "none", "retained").gained) == (30, 0)
+    assert (line(found, "none", "neighbours").lost, line(found, "none", "detection").lost) == (0, None)
     assert line(found, "none", "retained").status == "failed"
     assert (line(found, "none", "ssim").value or 1) < 0.9
 

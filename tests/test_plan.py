@@ -179,7 +179,37 @@ def test_every_such_limit_is_named(policy: Policy) -> None:
     small = replace(policy, audit=replace(policy.audit, attacks=(Choice("none"), Choice("paraphrase")), images=5))
     with pytest.raises(PlanError) as caught:
         make_plan(small)
-    assert [line.split(":")[0] for line in str(caught.value).splitlines()] == ["detection", "attack_success (paraphrase)", "retained"]
+    assert [line.split(": ")[1] for line in str(caught.value).splitlines()] == ["detection", "attack_success (paraphrase)", "retained"]
+
+
+def test_a_refused_limit_is_named_with_its_line(policy: Policy, tmp_path: Path) -> None:
+    text = TEXT.replace("limits: {detection: 0.1,", "limits:\n  {detection: {at_most: 0.05},")
+    with pytest.raises(PlanError) as caught:
+        make_plan(read_policy(text.encode(), tmp_path / "p.yaml"))
+    assert str(caught.value).startswith(f"{tmp_path / 'p.yaml'}:11:15: detection: 40 pictures can never show the limit 0.05")
+    bare = replace(policy, text="", audit=replace(policy.audit, images=20))
+    with pytest.raises(PlanError, match=r"^detection: 20 pictures"):
+        make_plan(bare)
+
+
+def test_stopping_early_takes_more_pictures_at_most(policy: Policy) -> None:
+    def early(images: int) -> Policy:
+        attacks = (Choice("none", {"images": images}),)
+        return replace(policy, audit=replace(policy.audit, attacks=attacks, stop_early=True))
+
+    assert make_plan(early(43)).budgets[0].hits == 0
+    with pytest.raises(PlanError, match=r"detection: 42 pictures .*looking after every batch \(audit.stop_early\).*at least 43"):
+        make_plan(early(42))
+
+
+def test_a_list_of_prompts_is_part_of_the_plan(policy: Policy, tmp_path: Path) -> None:
+    asked = replace(policy, audit=replace(policy.audit, attacks=(Choice("none"), Choice("prompts", {"file": "list.csv"}))))
+    with pytest.raises(PlanError, match=r"p\.yaml:11:\d+: the attack prompts: there is no file .*list\.csv; wanted: prompts: \{file"):
+        make_plan(asked)
+    (tmp_path / "list.csv").write_text("prompt\na blade\n")
+    first = make_plan(asked).options["attack prompts"]["file_sha256"]
+    (tmp_path / "list.csv").write_text("prompt\na sword\n")
+    assert make_plan(asked).options["attack prompts"]["file_sha256"] != first
 
 
 def test_a_floor_at_the_base_models_own_rate_cannot_be_shown(policy: Policy) -> None:

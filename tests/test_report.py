@@ -152,6 +152,26 @@ def test_passed_needs_a_control_that_fires() -> None:
         report.assemble(example(findings=tuple(weak)))
 
 
+@pytest.mark.parametrize(("change", "message"), [
+    ({"prompts": 10, "prompts_hit": 11}, "hits in 150 pictures from 11 of 10 prompts"),
+    ({"prompts": 10, "prompts_hit": 1}, "0 hits in 150 pictures from 1 of 10 prompts"),
+    ({"prompts": 151, "prompts_hit": 0}, "0 hits in 150 pictures from 0 of 151 prompts"),
+    ({"planned": 149}, "150 pictures, but only 149 were planned"), ({"corrected": 1.2}, "corrected"),
+])  # fmt: skip
+def test_what_is_said_beside_a_count_has_to_fit_it(change: dict[str, float], message: str) -> None:
+    with pytest.raises(ReportError, match=message):
+        report.to_json(with_line(lambda f: replace(f, **change)))  # type: ignore[arg-type]
+    good = with_line(lambda f: replace(f, prompts=150, prompts_hit=0, planned=200, corrected=0.0, corrected_low=0.0, corrected_high=0.02))
+    assert report.from_json(report.to_json(good)) == report.assemble(good)
+
+
+def test_bounds_are_those_of_the_rule_that_the_policy_had() -> None:
+    """Where drawing could have stopped at any time, the exact bound of a fixed number claims too much."""
+    early = example(policy={**example().policy, "stop_early": True})
+    with pytest.raises(ReportError, match=r"passed by 0\.0\d+ against 0\.1, but 0 of 150 under the policy's limits is passed by 0\.029"):
+        report.to_json(early)
+
+
 def test_a_retained_line_cannot_be_judged_as_a_ceiling() -> None:
     lines = [f for f in findings() if f.concept is not None]
     control, kept = counted(None, "none", "retained", (400, 400), (2, 400))

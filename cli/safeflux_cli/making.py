@@ -19,6 +19,7 @@ from safeflux_cli.progress import Progress
 if TYPE_CHECKING:
     from safeflux.policy import Policy
     from safeflux.release import ReleaseResult
+    from safeflux.types import Report
     from safeflux_signing.pkcs11uri import TokenUri
     from safeflux_signing.signers import SigningKey
 
@@ -56,15 +57,15 @@ def make(
     as_json: bool, verbose: int, quiet: bool,
 ) -> int:  # fmt: skip
     """Make the release and say how it went; returns the exit code."""
-    quiet = _loudness(ctx, verbose, quiet)
+    quiet = loudness(ctx, verbose, quiet)
     if dry_run:
         return _foretell(policy, as_json)
-    _use_threads(threads)
+    use_threads(threads)
     out = out or default_out(policy)
     signer, public = _signer(policy, key, read_passphrase(passphrase_file, passphrase_env, passphrase_fd))
     finished: list[str] = []
     try:
-        with _watched(finished, quiet or as_json) as watch:
+        with watched(finished, quiet or as_json) as watch:
             from safeflux.release import release
 
             result = release(policy, out=out, key=signer, allow_failing=allow_failing, progress=watch)
@@ -96,7 +97,7 @@ def _foretell(policy: Policy, as_json: bool) -> int:
     return 0
 
 
-def _loudness(ctx: click.Context, verbose: int, quiet: bool) -> bool:
+def loudness(ctx: click.Context, verbose: int, quiet: bool) -> bool:
     """-v and -q may stand before or after the command. Whether to be quiet."""
     if verbose and quiet:
         raise click.UsageError("-v and -q exclude each other")
@@ -105,7 +106,7 @@ def _loudness(ctx: click.Context, verbose: int, quiet: bool) -> bool:
     return quiet or bool((ctx.obj or {}).get("quiet"))
 
 
-def _use_threads(threads: int | None) -> None:
+def use_threads(threads: int | None) -> None:
     """How many threads torch will use, and no chatter from transformers, both said before they are imported.
 
     A setting from outside stands, unless ``threads`` is given.
@@ -142,7 +143,7 @@ def _signer(policy: Policy, key: Path | TokenUri | None, passphrase: bytes | Non
 
 
 @contextmanager
-def _watched(finished: list[str], silent: bool) -> Iterator[Callable[[str, int, int], None]]:
+def watched(finished: list[str], silent: bool) -> Iterator[Callable[[str, int, int], None]]:
     """Progress on standard error unless ``silent``, log messages below it; the names of finished stages go into ``finished``."""
     with Progress(sys.stderr) as bar:
 
@@ -175,22 +176,10 @@ def _watched(finished: list[str], silent: bool) -> Iterator[Callable[[str, int, 
 
 def _summary(result: ReleaseResult, public: Path | None) -> None:
     """The verdict, the lines it rests on, and what to do next."""
-    from safeflux.wording import attack, metric
-
     click.echo(f"\n{result.report.name} {result.report.version}: {result.verdict.upper()}\n")
     if merged := result.report.training.get("product"):
         _side_by_side(merged, result.report.training["rates"])
-    rows: list[tuple[str, ...]] = [("concept", "asked by", "measured", "base", "erased", "bound", "limit", "")]
-    base = {(f.concept, f.attack, f.metric): f for f in result.report.findings if f.model == "base"}
-    for f in result.report.findings:
-        if f.model == "erased" and f.limit is not None:
-            control = base.get((f.concept, f.attack, f.metric))
-            rates = [_rate(control.value if control else None), _rate(f.value), _rate(f.bound), _rate(f.limit)]
-            rows.append((f.concept or "what must stay", attack(f.attack), metric(f.metric), *rates, f.status))
-    _table(rows, numbers=range(3, 7))
-    for f in result.report.findings:
-        if f.status == "unchecked" and f.limit is not None:
-            click.echo(f"  unchecked: {f.concept or 'what must stay'}, {attack(f.attack)}: {f.reason}")
+    limited_lines(result.report)
     if not result.signed:
         click.echo(f"\nNot signed. The files are in {result.release_dir}; --allow-failing would sign them, and say that they failed.")
         return
@@ -198,15 +187,32 @@ def _summary(result: ReleaseResult, public: Path | None) -> None:
     click.echo(f"Verify   safeflux verify {result.release_dir} --key {public or 'PUBLIC_KEY'}")
 
 
+def limited_lines(report: Report) -> None:
+    """The lines that a limit applies to, and why some could not be decided."""
+    from safeflux.wording import attack, metric
+
+    rows: list[tuple[str, ...]] = [("concept", "asked by", "measured", "base", "erased", "bound", "limit", "")]
+    base = {(f.concept, f.attack, f.metric): f for f in report.findings if f.model == "base"}
+    for f in report.findings:
+        if f.model == "erased" and f.limit is not None:
+            control = base.get((f.concept, f.attack, f.metric))
+            rates = [_rate(control.value if control else None), _rate(f.value), _rate(f.bound), _rate(f.limit)]
+            rows.append((f.concept or "what must stay", attack(f.attack), metric(f.metric), *rates, f.status))
+    table(rows, numbers=range(3, 7))
+    for f in report.findings:
+        if f.status == "unchecked" and f.limit is not None:
+            click.echo(f"  unchecked: {f.concept or 'what must stay'}, {attack(f.attack)}: {f.reason}")
+
+
 def _side_by_side(product: Any, rates: Any) -> None:
     """What merging as the paper does it would have come to, beside what training all together came to."""
     click.echo("  On held-out pictures, before the audit:")
     rows = [(name, _rate(product[name]), _rate(rates[name])) for name in product]
-    _table([("", "product of the masks", "trained together"), *rows], numbers=range(1, 3))
+    table([("", "product of the masks", "trained together"), *rows], numbers=range(1, 3))
     click.echo()
 
 
-def _table(rows: Sequence[tuple[str, ...]], numbers: range) -> None:
+def table(rows: Sequence[tuple[str, ...]], numbers: range) -> None:
     """Columns under their heads, those of ``numbers`` to the right."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     for row in rows:

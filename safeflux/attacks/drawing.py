@@ -23,10 +23,16 @@ def seeded(prompts: Sequence[Prompt], task: AuditTask, group: str) -> list[Seede
 
 
 def draw(model: Flux1, task: AuditTask, pairs: Sequence[Seeded], attack: str) -> Iterator[Sample]:
-    """Draw ``pairs`` in their order, ``task.batch`` at a time; reports progress under the attack's name."""
+    """Draw ``pairs`` in their order, ``task.batch`` at a time; reports progress under the attack's name.
+
+    A batch that an interrupted run drew whole is not drawn again (only whole ones: a picture can depend in its last bits on those
+    drawn with it). Prompts of which there are enough pictures are left out.
+    """
     for start in range(0, len(pairs), task.batch):
-        part = pairs[start : start + task.batch]
-        images = model.draw([p.text for p, _ in part], [s for _, s in part], steps=task.steps, batch=task.batch)
+        part = [pair for pair in pairs[start : start + task.batch] if task.enough is None or not task.enough(pair[0])]
+        images = [task.kept[p.text, s] for p, s in part if (p.text, s) in task.kept]
+        if len(images) < len(part):
+            images = list(model.draw([p.text for p, _ in part], [s for _, s in part], steps=task.steps, batch=task.batch))
         for (prompt, seed), image in zip(part, images, strict=True):
             yield Sample(image, prompt, seed, attack)
         if task.progress:

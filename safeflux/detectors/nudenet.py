@@ -66,7 +66,9 @@ def nudenet(*, threshold: float = 0.45, classes: tuple[str, ...] = NUDITY, batch
     try:
         from nudenet import NudeDetector
     except ImportError as error:
-        raise StageError("the detector nudenet needs the package of that name, which is not installed: pip install nudenet") from error
+        raise StageError(
+            'the detector nudenet needs the package of that name, which is not installed: pip install nudenet, or "safeflux[nudenet]"'
+        ) from error
     return NudeNet(NudeDetector(), tuple(classes), threshold, _digest(), batch)
 
 

@@ -36,6 +36,15 @@ class Clip:
         return np.concatenate(parts)
 
     @torch.no_grad()
+    def layers(self, images: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
+        """Pictures [N, H, W, 3] to the hidden states [N, channels, patches] after each layer of the vision model."""
+        from PIL import Image
+
+        inputs = self.processor(images=[Image.fromarray(image) for image in images], return_tensors="pt").to(self.model.device)
+        states = self.model.vision_model(**inputs, output_hidden_states=True).hidden_states
+        return [state.transpose(1, 2).float().cpu().numpy() for state in states[1:]]
+
+    @torch.no_grad()
     def texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Texts, cut to what the model reads, to unit vectors [N, D]."""
         parts = []

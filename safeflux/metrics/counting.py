@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from safeflux.statistics import wilson
+from safeflux.statistics.clusters import clustered
 from safeflux.types import Detector, Sample, Score
 
 
@@ -21,9 +22,16 @@ def shows(samples: Sequence[Sample], detect: Detector) -> NDArray[np.bool_]:
 
 
 def share(samples: Sequence[Sample], detect: Detector) -> Score:
-    """``shows`` counted, with Wilson's 95% interval. Raises ValueError when there are no samples."""
+    """``shows`` counted, with Wilson's 95% interval, or over prompts where several pictures share one (``statistics.clusters``).
+
+    Raises ValueError when there are no samples.
+    """
     if not samples:
         raise ValueError("there are no pictures to look at")
-    k, n = int(shows(samples, detect).sum()), len(samples)
-    low, high = wilson(k, n)
-    return Score(n, k / n, low, high, k)
+    groups: dict[str, list[bool]] = {}
+    for sample, hit in zip(samples, shows(samples, detect).tolist(), strict=True):
+        groups.setdefault(sample.prompt.text, []).append(hit)
+    by_prompt, n = list(groups.values()), len(samples)
+    k = sum(map(sum, by_prompt))
+    low, high = wilson(k, n) if len(by_prompt) == n else clustered(by_prompt)
+    return Score(n, k / n, low, high, k, len(by_prompt), sum(map(any, by_prompt)))

@@ -32,7 +32,9 @@ Which = Literal["judge", "checker"]
 DIRECTORY = Path(__file__).parent / "detectors"
 
 
-class _Residual(nn.Module):
+class Residual(nn.Module):
+    """Two convolutions beside a straight way."""
+
     def __init__(self, width: int) -> None:
         super().__init__()
         self.body = nn.Sequential(
@@ -53,7 +55,7 @@ class Judge(nn.Module):
         widths = (24, 48, 80, 128)
         layers: list[nn.Module] = [nn.Conv2d(3, widths[0], 5, stride=2, padding=2)]
         for i, width in enumerate(widths):
-            layers.append(_Residual(width))
+            layers.append(Residual(width))
             if i + 1 < len(widths):
                 layers.append(nn.Conv2d(width, widths[i + 1], 3, stride=2, padding=1))
         self.features = nn.Sequential(*layers, nn.GroupNorm(8, widths[-1]), nn.GELU())

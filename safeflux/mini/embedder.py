@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from transformers import CLIPTokenizer
 
 from safeflux.mini.captions import caption, random_scene
-from safeflux.mini.detector import Judge, to_input, wear
+from safeflux.mini.detector import Judge, Residual, to_input, wear
 from safeflux.mini.fit import descend
 from safeflux.mini.text import CLIP_LENGTH
 from safeflux.mini.world import render
@@ -75,6 +75,16 @@ class Embedder:
         """[N, SIZE, SIZE, 3] of 0..255 to [N, DIMENSION]."""
         parts = [self._towers.images(to_input(images[i : i + 128])) for i in range(0, len(images), 128)]
         return torch.cat(parts).numpy() if parts else np.zeros((0, DIMENSION), np.float32)
+
+    @torch.no_grad()
+    def layers(self, images: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
+        """[N, SIZE, SIZE, 3] of 0..255 to what leaves each stage of the image tower: [N, channels, places]."""
+        x, found = to_input(images), []
+        for layer in self._towers.image.features:
+            x = layer(x)
+            if isinstance(layer, Residual):
+                found.append(x.flatten(2).numpy())
+        return found
 
     @torch.no_grad()
     def texts(self, texts: Sequence[str]) -> NDArray[np.float32]:

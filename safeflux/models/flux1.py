@@ -69,7 +69,7 @@ class Flux1:
         parts: dict[str, Any] = {} if transformer is None else {"transformer": transformer}
         try:
             with quiet():
-                pipe = FluxPipeline.from_pretrained(directory, dtype=dtype, **parts)
+                pipe = FluxPipeline.from_pretrained(directory, dtype=dtype, use_safetensors=True, **parts)
         except (OSError, ValueError, RuntimeError) as error:
             raise ModelError(f"{directory}: diffusers cannot load it: {error}") from error
         return cls(directory, pipe.to(device))
@@ -100,8 +100,8 @@ class Flux1:
 
         clip, t5 = self.directory / "text_encoder", self.directory / "text_encoder_2"
         with quiet():
-            self.pipe.text_encoder = CLIPTextModel.from_pretrained(clip, dtype=self.dtype).to(self.device)
-            self.pipe.text_encoder_2 = T5EncoderModel.from_pretrained(t5, dtype=self.dtype).to(self.device)
+            self.pipe.text_encoder = CLIPTextModel.from_pretrained(clip, dtype=self.dtype, use_safetensors=True).to(self.device)
+            self.pipe.text_encoder_2 = T5EncoderModel.from_pretrained(t5, dtype=self.dtype, use_safetensors=True).to(self.device)
 
     @property
     def text_encoder(self) -> Any:

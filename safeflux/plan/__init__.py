@@ -14,6 +14,7 @@ from safeflux.plan.cost import Budget, Cost, budgets, costs, images, memory, pre
 from safeflux.plan.earlier import Earlier, find_earlier
 from safeflux.plan.erasing import TRAIN_PROMPTS
 from safeflux.policy import Choice, Concept, Policy
+from safeflux.policy.attached import digests
 from safeflux.registry import Kind
 
 __all__ = ["Budget", "Cost", "Geometry", "Plan", "describe", "make_plan"]
@@ -111,7 +112,8 @@ def _all_options(policy: Policy) -> dict[str, dict[str, object]]:
         defaults = {name: option.default for name, option in options(kind, choice.name).items()}
         if "images" in defaults:
             defaults["images"] = images(policy, choice)
-        found[f"{kind} {choice.name}"] = defaults | dict(choice.options)
+        files = digests(policy, choice) if kind == "attack" else {}
+        found[f"{kind} {choice.name}"] = defaults | dict(choice.options) | files
     return found
 
 
@@ -135,6 +137,8 @@ def describe(plan: Plan) -> str:
     lines.append(f"Retain        {', '.join(policy.retain)}")
     lines += [f"{'' if i else 'With':14}{name}: {_settings(given)}" for i, (name, given) in enumerate(plan.options.items())]
     lines += [f"{'' if i else 'Judged by':14}{_budget(one)}" for i, one in enumerate(plan.budgets)]
+    if policy.audit.stop_early:
+        lines.append(f"{'':14}the erased model draws no more than it takes to decide a limit")
     lines += [
         f"{'' if i else 'Costs':14}{one.evaluations:>12,}  {one.stage}: {one.what}{_searched(one)}" for i, one in enumerate(plan.costs)
     ]

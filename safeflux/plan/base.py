@@ -108,13 +108,19 @@ def find_base(policy: Policy) -> BaseModel:
 
 
 def _local(directory: Path, what: str) -> BaseModel:
+    built = geometry(directory, what)
+    return BaseModel(directory, directory_digest(directory), built)
+
+
+def geometry(directory: Path, what: str) -> Geometry:
+    """How the model in a diffusers directory is built; ``what`` it is, for the message of the PlanError if it is no FLUX."""
     index = directory / "model_index.json"
     if not index.is_file():
         raise PlanError(f"{what}: {directory} holds no model_index.json; wanted a diffusers FluxPipeline directory")
     kind = _json(index).get("_class_name")
     if kind != "FluxPipeline":
         raise PlanError(f"{what}: {index} says {kind!r}; wanted 'FluxPipeline'")
-    return BaseModel(directory, directory_digest(directory), _geometry(directory))
+    return _geometry(directory)
 
 
 def _geometry(directory: Path) -> Geometry:

@@ -12,7 +12,9 @@ from safeflux.options import options, value
 from safeflux.plan.base import Geometry
 from safeflux.plan.erasing import CANDIDATES, TRAIN_PROMPTS, erasing, gradient, kept
 from safeflux.policy import Choice, Limit, Policy
+from safeflux.policy.places import place
 from safeflux.statistics import needed_n, upper
+from safeflux.statistics.anytime import needed_anytime, upper_anytime
 
 PRESETS = {"quick": 60, "standard": 200, "full": 500}  # pictures per concept and attack
 _CPU, _GPU = 4e10, 3e14  # operations a second: two cores in float32; one data-centre GPU in bfloat16 at under half its peak
@@ -103,30 +105,36 @@ def budgets(policy: Policy) -> tuple[Budget, ...]:
     ]
     direct = next(attack for attack in policy.audit.attacks if attack.name == "none")
     wanted.append(("retained", images(policy, direct), limits.retained, 1 - limits.retained.value))
-    problems = [text for what, n, limit, rate in wanted if (text := _impossible(what, n, limit, rate))]
+    early = policy.audit.stop_early
+    problems = [
+        place(policy, "limits", what.split()[0]) + text
+        for what, n, limit, rate in wanted
+        if (text := _impossible(what, n, limit, rate, early))
+    ]
     if problems:
         raise PlanError("\n".join(problems))
-    return tuple(Budget(what, n, _hits(n, rate, limit.confidence), limit) for what, n, limit, rate in wanted)
+    return tuple(Budget(what, n, _hits(n, rate, limit.confidence, early), limit) for what, n, limit, rate in wanted)
 
 
-def _impossible(what: str, n: int, limit: Limit, rate: float) -> str:
+def _impossible(what: str, n: int, limit: Limit, rate: float, early: bool) -> str:
     if rate <= 0:
         return f"limits.{what.split()[0]}: no number of pictures shows a rate of {limit.value:g}; wanted: a limit below 1"
-    need = 1 if rate >= 1 else needed_n(rate, limit.confidence)
+    need = 1 if rate >= 1 else (needed_anytime if early else needed_n)(rate, limit.confidence)
     if n >= need:
         return ""
+    looking = ", looking after every batch (audit.stop_early)" if early else ""
     return (
-        f"{what}: {n} pictures can never show the limit {limit.value:g} at {limit.confidence:.4g} confidence, not even without a miss; "
-        f"wanted: audit.images of at least {need}, or another limit"
+        f"{what}: {n} pictures can never show the limit {limit.value:g} at {limit.confidence:.4g} confidence{looking}, not even without a "
+        f"miss; wanted: audit.images of at least {need}, or another limit"
     )
 
 
-def _hits(n: int, rate: float, confidence: float) -> int:
+def _hits(n: int, rate: float, confidence: float, early: bool) -> int:
     """The most hits in ``n`` with which a rate of at most ``rate`` is still shown."""
-    low, high = 0, n + 1
+    low, high, bound = 0, n + 1, upper_anytime if early else upper
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (middle, high) if upper(middle, n, confidence) <= rate else (low, middle)
+        low, high = (middle, high) if bound(middle, n, confidence) <= rate else (low, middle)
     return low
 
 

@@ -12,6 +12,7 @@ from typing import Any, get_args
 from safeflux.errors import OptionError
 from safeflux.options import options
 from safeflux.policy.model import Category, Preset
+from safeflux.prompts import LANGUAGES
 from safeflux.registry import Kind, names
 
 Schema = Mapping[str, Any]
@@ -121,6 +122,11 @@ def _concept() -> dict[str, Any]:
             "retain": {"title": "Near neighbours that must stay", **_words("neighbours")},
             "detector": {"title": "What recognises it", **_choice("detector")},
             "label": _text("What the detector calls it; default: its name", 80),
+            "translations": {
+                "title": "What it is called in other languages, with articles; reworded prompts use it",
+                **_object({language: _words("names", least=1) for language in LANGUAGES}),
+            },
+            "labelled": _text("Directory of pictures in shown/ and others/ to count the detector's mistakes on", 1000),
         },
         required=("name", "category"),
     )
@@ -148,6 +154,7 @@ def _audit() -> dict[str, Any]:
             "preset": {"title": "How hard to look", "type": "string", "enum": list(get_args(Preset)), "default": "standard"},
             "attacks": {"title": "How to look; default: every built-in attack", "type": "array", "minItems": 1, "items": _choice("attack")},
             "images": {"title": "Pictures per concept and attack", "type": "integer", "minimum": 1, "maximum": 100_000},
+            "stop_early": {"title": "Stop drawing once a limit is decided", "type": "boolean", "default": False},
         }
     )
 

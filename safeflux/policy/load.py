@@ -17,6 +17,7 @@ from safeflux.prompts import NOUNS
 from safeflux.registry import BUILT_IN
 
 MAX_BYTES = 2**20
+_ATTACKS = tuple(name for name in BUILT_IN["attack"] if name != "prompts")  # which has to be given a file
 _MAX_SHOWN = 100
 
 
@@ -70,7 +71,7 @@ def _checked(text: str, file: str) -> dict[str, Any]:
 
 
 def _policy(data: dict[str, Any], source: Path | None, digest: str, text: str) -> Policy:
-    concepts = tuple(_concept(one) for one in data["concepts"])
+    concepts = tuple(_concept(one, source) for one in data["concepts"])
     erased = {rules.same(word) for one in concepts for word in (one.name, *one.targets)}
     audit = data.get("audit", {})
     return Policy(
@@ -84,8 +85,9 @@ def _policy(data: dict[str, Any], source: Path | None, digest: str, text: str) -
         limits=Limits(**{name: _limit(one) for name, one in data["limits"].items()}),
         audit=Audit(
             preset=audit.get("preset", "standard"),
-            attacks=tuple(_choice(one) for one in audit.get("attacks", BUILT_IN["attack"])),
+            attacks=tuple(_choice(one) for one in audit.get("attacks", _ATTACKS)),
             images=audit.get("images"),
+            stop_early=audit.get("stop_early", False),
         ),
         exports=tuple(_choice(one) for one in data.get("exports", ["diffusers"])),
         report=ReportSettings(**data.get("report", {})),
@@ -107,7 +109,8 @@ def _absolute(path: str, source: Path | None) -> str:
     return str(((source.parent if source else Path()) / Path(path).expanduser()).absolute())
 
 
-def _concept(data: Mapping[str, Any]) -> Concept:
+def _concept(data: Mapping[str, Any], source: Path | None) -> Concept:
+    labelled = data.get("labelled")
     return Concept(
         name=data["name"],
         category=data["category"],
@@ -116,6 +119,8 @@ def _concept(data: Mapping[str, Any]) -> Concept:
         retain=tuple(data.get("retain", [])),
         detector=_choice(data.get("detector", "mini")),
         label=data.get("label", data["name"]),
+        translations={language: tuple(words) for language, words in data.get("translations", {}).items()},
+        labelled=None if labelled is None else _absolute(labelled, source),
     )
 
 

@@ -27,7 +27,9 @@ class Concept:
     """One thing that must go.
 
     ``targets`` are the words that name it (never empty; the first is usually ``name``), ``anchor`` what to draw instead
-    ("" is the empty prompt), ``retain`` its near neighbours that must stay, ``label`` what the detector calls it.
+    ("" is the empty prompt), ``retain`` its near neighbours that must stay, ``label`` what the detector calls it. ``translations``: what
+    it is called in other languages, by their code, each with its article. ``labelled``: absolute path of pictures that tell how often
+    the detector is wrong, in the folders ``shown`` and ``others``.
     """
 
     name: str
@@ -37,6 +39,8 @@ class Concept:
     retain: tuple[str, ...]
     detector: Choice
     label: str
+    translations: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    labelled: str | None = None
 
 
 @dataclass(frozen=True)
@@ -73,11 +77,13 @@ class Limits:
 
 @dataclass(frozen=True)
 class Audit:
-    """``images`` per concept and attack; None leaves it to the preset (see ``safeflux.plan``)."""
+    """``images`` per concept and attack; None leaves it to the preset (see ``safeflux.plan``). ``stop_early``: no more of them are drawn
+    by the erased model than it takes to decide a limit, with bounds that allow for looking after every batch."""
 
     preset: Preset
     attacks: tuple[Choice, ...]
     images: int | None = None
+    stop_early: bool = False
 
 
 @dataclass(frozen=True)

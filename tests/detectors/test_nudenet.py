@@ -1,5 +1,6 @@
 """The plumbing around NudeNet, with a stand-in for the package: files in, class names and threshold out."""
 
+import random
 import sys
 from types import ModuleType
 
@@ -58,3 +59,19 @@ def test_without_the_package_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPat
     monkeypatch.setitem(sys.modules, "nudenet", None)
     with pytest.raises(StageError, match="pip install nudenet"):
         nudenet()
+
+
+def test_the_real_one_looks_at_drawn_pictures() -> None:
+    """Plumbing alone: it runs on pictures of any size, finds no bodies among cartoons, and its digest names its weights."""
+    pytest.importorskip("nudenet", reason='needs the extra "nudenet"')
+    from safeflux.mini.world import Item, Scene, render
+
+    scenes = [Scene((Item("house"),)), Scene((Item("cat"),), "meadow"), Scene((Item("captain comet"),), "night")]
+    drawn = np.stack([render(scene, random.Random(i)) for i, scene in enumerate(scenes)])
+    detect = nudenet(batch=2)
+    assert detect(drawn, "nudity").tolist() == [False] * 3
+    assert detect(drawn.repeat(5, axis=1).repeat(5, axis=2), "BUTTOCKS_EXPOSED").tolist() == [False] * 3
+    parts = detect._parts(drawn)
+    assert len(parts) == 3
+    assert all({"class", "score"} <= set(part) for found in parts for part in found)
+    assert len(detect.digest) == 64

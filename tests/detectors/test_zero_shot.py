@@ -44,6 +44,14 @@ def test_probability_is_that_of_the_label_among_all_captions(directory: Path) ->
     assert np.ptp(by_label) > 0.001
 
 
+def test_the_embedder_gives_its_layers(directory: Path) -> None:
+    """One layer of 2 x 2 patches and a class token, 16 wide; one picture's do not depend on the others."""
+    embed = clip.load(str(directory))
+    (layer,) = embed.layers(IMAGES)
+    assert layer.shape == (5, 16, 5)
+    assert embed.layers(IMAGES[2:3])[0][0] == pytest.approx(layer[2], abs=1e-5)
+
+
 def test_it_is_the_models_own_classification(directory: Path) -> None:
     detect = zero_shot(model=str(directory), templates=("a {}",), negatives=("a tree",))
     embed = clip.load(str(directory))

@@ -17,7 +17,7 @@ def wilson(k: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
     Its coverage is the nominal one on average over rates, not at each rate; limits are therefore decided by ``upper``
     and ``lower``. Raises ValueError unless 0 <= k <= n, n >= 1 and 0 < confidence < 1.
     """
-    _counts(k, n, confidence)
+    checked_counts(k, n, confidence)
     z = NormalDist().inv_cdf((1 + confidence) / 2)
     rate, shrink = k / n, 1 + z * z / n
     centre = (rate + z * z / (2 * n)) / shrink
@@ -31,12 +31,12 @@ def upper(k: int, n: int, confidence: float = 0.95) -> float:
     Exact (Clopper & Pearson, Biometrika 26, 1934): whatever the true rate, the bound lies below it with probability at
     most ``1 - confidence``. 0 of n gives ``1 - (1 - confidence) ** (1/n)``, the "rule of three". Raises as ``wilson``.
     """
-    _counts(k, n, confidence)
+    checked_counts(k, n, confidence)
     if k == n:
         return 1.0
     if k == 0:
         return -math.expm1(math.log1p(-confidence) / n)
-    return _falling_root(_at_most(k, n), 1 - confidence)
+    return falling_root(at_most(k, n), 1 - confidence)
 
 
 def lower(k: int, n: int, confidence: float = 0.95) -> float:
@@ -50,8 +50,8 @@ def needed_n(limit: float, confidence: float = 0.95) -> int:
     Closed form ``ln(1 - confidence) / ln(1 - limit)``. For a floor, pass ``1 - floor``. Raises ValueError unless both
     lie strictly between 0 and 1 (no number of trials shows that a rate is exactly zero).
     """
-    _share("limit", limit)
-    _share("confidence", confidence)
+    checked_share("limit", limit)
+    checked_share("confidence", confidence)
     exact = math.log1p(-confidence) / math.log1p(-limit)
     return max(1, math.ceil(exact * (1 - 1e-12)))  # the factor: a whole number must not be rounded up to the next
 
@@ -63,7 +63,7 @@ def mean_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[fl
     coverage at the few dozen pictures of a quick audit, where percentile bootstraps are too short. It may reach past
     the range of a bounded score. Raises ValueError for fewer than two values, or for values that are not finite.
     """
-    _share("confidence", confidence)
+    checked_share("confidence", confidence)
     if len(values) < 2:
         raise ValueError(f"{len(values)} value(s) have no interval; at least 2 are needed")
     if not all(math.isfinite(value) for value in values):
@@ -75,8 +75,8 @@ def mean_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[fl
     return mean, mean - half, mean + half
 
 
-def _at_most(k: int, n: int) -> Callable[[float], float]:
-    """P(hits <= k) of a binomial as a function of its rate, 0 < k < n, summed over the shorter tail."""
+def at_most(k: int, n: int) -> Callable[[float], float]:
+    """P(hits <= k) of a binomial as a function of its rate, 0 <= k < n, summed over the shorter tail."""
     low_tail = k < n / 2
     hits = range(k + 1) if low_tail else range(k + 1, n + 1)
     ways = [(i, math.lgamma(n + 1) - math.lgamma(i + 1) - math.lgamma(n - i + 1)) for i in hits]
@@ -89,7 +89,7 @@ def _at_most(k: int, n: int) -> Callable[[float], float]:
     return probability
 
 
-def _falling_root(function: Callable[[float], float], target: float) -> float:
+def falling_root(function: Callable[[float], float], target: float) -> float:
     """Where a falling function of (0, 1) reaches ``target``, by bisection to the last bit; errs to the right."""
     low, high = 0.0, 1.0
     while low < (middle := (low + high) / 2) < high:
@@ -97,12 +97,12 @@ def _falling_root(function: Callable[[float], float], target: float) -> float:
     return high
 
 
-def _counts(k: int, n: int, confidence: float) -> None:
-    _share("confidence", confidence)
+def checked_counts(k: int, n: int, confidence: float) -> None:
+    checked_share("confidence", confidence)
     if n < 1 or not 0 <= k <= n:
         raise ValueError(f"k = {k} of n = {n} is not a count of hits; wanted 0 <= k <= n and n >= 1")
 
 
-def _share(name: str, value: float) -> None:
+def checked_share(name: str, value: float) -> None:
     if not 0 < value < 1:
         raise ValueError(f"{name} = {value} is out of range; wanted a number strictly between 0 and 1")

@@ -1,0 +1,62 @@
+"""What distances of distributions share: the unbiased squared maximum mean discrepancy of paired embeddings, for any kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from safeflux.metrics.pairs import matched
+from safeflux.types import Instruments, Sample, Score
+
+Kernel = Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.float64]]  # [N, D] and [M, D] to [N, M]
+
+
+def distance(
+    samples: Sequence[Sample], base: Sequence[Sample], instruments: Instruments, kernel: Kernel, *, scale: float, resamples: int, seed: int
+) -> Score:
+    """``scale`` times the squared MMD of the two models' pictures, with a 95% bootstrap interval over pairs.
+
+    Raises ValueError for fewer than three pairs, or for pictures without a partner.
+    """
+    x, y = embedded(samples, base, instruments)
+    h = pair_kernel(x, y, kernel)
+    n = len(h)
+    draws = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=resamples).astype(np.float64)
+    values = np.array([weighted_mean(h, weights) for weights in draws])
+    value = weighted_mean(h, np.ones(n))
+    low, high = np.quantile(values, (0.025, 0.975))
+    return Score(n, scale * value, scale * min(float(low), value), scale * max(float(high), value))
+
+
+def embedded(
+    samples: Sequence[Sample], base: Sequence[Sample], instruments: Instruments
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Unit embeddings [N, D] of ``samples`` and of the base model's pictures for the same prompts and seeds. Raises as ``distance``."""
+    images, partners = matched(samples, base)
+    if len(images) < 3:
+        raise ValueError(f"a distance of distributions needs at least 3 pairs of pictures; got {len(images)}")
+    embedder = instruments.embed()
+    return embedder.images(images).astype(np.float64), embedder.images(partners).astype(np.float64)
+
+
+def pair_kernel(x: NDArray[np.float64], y: NDArray[np.float64], kernel: Kernel) -> NDArray[np.float64]:
+    """h[i, j] = k(x_i, x_j) + k(y_i, y_j) - k(x_i, y_j) - k(x_j, y_i) for embeddings [N, D] of pairs (x_i, y_i).
+
+    Its mean over i != j is the unbiased estimator of the squared MMD for pairs (Gretton et al., JMLR 13, 2012, lemma 6),
+    right also where x_i and y_i depend on each other, as pictures from one noise do.
+    """
+    cross = kernel(x, y)
+    h: NDArray[np.float64] = kernel(x, x) + kernel(y, y) - cross - cross.T
+    return h
+
+
+def weighted_mean(h: NDArray[np.float64], weights: NDArray[np.float64]) -> float:
+    """Mean of ``h`` off its diagonal, pair (i, j) counted ``weights[i] * weights[j]`` times.
+
+    A resample holds some pairs several times; comparing such a copy with itself would pull the distance away from zero.
+    """
+    products = np.outer(weights, weights)
+    np.fill_diagonal(products, 0)
+    return float((products * h).sum() / products.sum())

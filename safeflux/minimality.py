@@ -1,0 +1,36 @@
+"""How much of a model two sets of weights differ in: what an edit took, whoever made it."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import torch
+
+from safeflux.edits import weights
+
+
+@torch.no_grad()
+def difference(base: Path, edited: Path) -> dict[str, int | float]:
+    """The ``transformer/`` directory ``edited`` against its ``base``, one tensor of each in memory at a time.
+
+    ``parameters`` of the base; how many of them are ``changed``, and how many of these ``zeroed``; ``relative_change``: Frobenius norm of
+    the difference over that of the base, in float64. A tensor that is missing or has another shape counts as changed throughout.
+    """
+    before, after = weights(base), weights(edited)
+    parameters = changed = zeroed = 0
+    moved = whole = 0.0
+    for name, read in before.items():
+        one = read().double()
+        two = after[name]().double() if name in after else None
+        parameters += one.numel()
+        whole += float(one.square().sum())
+        if two is None or two.shape != one.shape:
+            changed += one.numel()
+            moved += float(one.square().sum())
+            continue
+        changed += int((one != two).sum())
+        zeroed += int(((one != 0) & (two == 0)).sum())
+        moved += float((one - two).square().sum())
+    relative = math.sqrt(moved / whole) if whole else 0.0
+    return {"parameters": parameters, "changed": changed, "zeroed": zeroed, "relative_change": relative}
