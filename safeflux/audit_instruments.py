@@ -83,7 +83,25 @@ def open_bench(policy: Policy, embedder: Callable[[], Embedder] | None = None) -
         if not _knows(detector, m.labels):
             raise StageError(f"no detector knows all of {', '.join(m.labels)}; the last that was asked is {detector.name}")
         chosen[_place(m)] = detector
-    return Bench(chosen, cache(lambda: Remembering((embedder or _embedder(policy))())))
+    return Bench(chosen, _once(lambda: Remembering((embedder or _embedder(policy))())))
+
+
+def _once(load: Callable[[], Remembering]) -> Callable[[], Remembering]:
+    """What ``load`` returns or the StageError it raises, remembered: a hub out of reach is waited for once, not by every metric."""
+
+    @cache
+    def tried() -> Remembering | StageError:
+        try:
+            return load()
+        except StageError as error:
+            return error
+
+    def loaded() -> Remembering:
+        if isinstance(found := tried(), StageError):
+            raise found
+        return found
+
+    return loaded
 
 
 def shows(policy: Policy) -> Shows:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported
+os.environ["HF_HUB_OFFLINE"] = "1"  # no test needs a hub; one that asked would wait for it where there is none
 os.environ["SAFEFLUX_TRUST"] = "/nonexistent/trust.toml"  # no test goes by whom its user trusts
 
 import pytest
