@@ -320,5 +320,5 @@ def test_report_says_what_was_done(policy: Path, tmp_path: Path) -> None:
     assert report["base"]["model"] == "base"
     assert report["edit"]["sites"] == [{"site": "ff", "units": 8, "removed": 4}]
     assert report["bake"]["relative_error"] <= report["bake"]["tolerance"]
-    assert report["method"]["options"]["updates"] == 200  # what the real method would have used
+    assert report["method"]["options"]["updates"] == 300  # what the real method would have used
     assert any("ring-a-bell" in sentence for sentence in report["not_tested"])

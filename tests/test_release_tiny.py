@@ -34,7 +34,7 @@ base: {{model: {model}}}
 concepts:
   - {{name: sword, category: object, targets: [sword, blade], anchor: a shape, retain: [cross], detector: coin}}
 retain: [tree, house]
-method: {{mask: {{updates: 2, batch: 4, rate: 2.0}}}}
+method: {{mask: {{updates: 14, batch: 4, rate: 2.0}}}}
 limits: {{detection: 0.9, attack_success: 0.9, retained: 0.1}}
 audit: {{attacks: [none, paraphrase], images: 30}}
 report: {{pairs: 1}}

@@ -27,7 +27,7 @@ from torch import Tensor
 from safeflux.files import write_atomic
 from safeflux.models.flux1 import Flux1
 from safeflux.models.sites import Site, choose, gated
-from safeflux.plan.erasing import EVERY
+from safeflux.plan.erasing import EVERY, pictures
 from safeflux.train import ball
 from safeflux.train.adversary import Adversary
 from safeflux.train.batches import Batch, draw
@@ -73,7 +73,7 @@ def mask(
     task: TrainingTask,
     *,
     updates: int = 300,
-    batch: int = 20,
+    batch: int | None = None,
     beta: float | None = None,
     budget: float = 0.05,
     rate: float = 0.3,
@@ -87,7 +87,7 @@ def mask(
 ) -> Masks:
     """Train the mask until held-out pictures keep the limits, binarise it, and reopen what need not be closed.
 
-    At most ``updates`` steps of momentum with ``batch`` pictures (more for many concepts), half of them concepts, and learning rate
+    At most ``updates`` steps of momentum with ``batch`` pictures (20, or more for many concepts), half of them concepts, and learning rate
     ``rate`` times the root of the concepts' number: each of many has its gradient in fewer of the gates. ``beta`` fixes the weight of
     what must stay, instead of letting the limits decide. ``budget``: the share of all units to aim at; training goes on for it a
     while after every limit is kept. ``radius`` of the adversary's ball, 0 for none; ``surgery``: erase gradients lose what points
@@ -102,7 +102,7 @@ def mask(
     if not task.concepts:
         return Masks({name: ~task.shut.get(name, torch.zeros(site.units, dtype=torch.bool)).cpu() for name, site in chosen.items()})
     scale = [task.distance[c.name] for c in task.concepts]
-    rate *= math.sqrt(len(task.concepts))
+    batch, rate = batch or pictures(len(task.concepts)), rate * math.sqrt(len(task.concepts))
     setup = Setup(model, task, chosen, scale, batch, budget, rate, surgery, recompute, progress or _silent)
     goals = Goals(model, task, chosen, budget=budget, batch=batch)
     state = _begin(setup, goals.controller(beta), radius)

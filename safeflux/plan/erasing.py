@@ -12,15 +12,15 @@ from safeflux.policy import Policy
 TRAIN_PROMPTS = 20  # per concept; the paper's number
 CANDIDATES = 2.5  # pairs drawn for each one kept, since the paper's filter drops some
 EVERY, LOOK, SURE, TRIES = 10, 24, 64, 6  # the mask: updates between looks, pictures a line then, and in the end so many times
-FEWEST = 2  # the mask: pictures of a concept in an update
+BATCH, FEWEST = 20, 2  # the mask: pictures in an update, and of a concept
 _FULL = ("the base model's target, forward, back", 3)  # and the evaluations these are, of each step
 _LAYERS = {"text-attention": (4, 0), "attention": (8, 3), "ff": (16, 9)}  # esd's, width x width a double and a single block
 _TRAINED = 10  # numbers a trained weight takes in bfloat16: a copy, its gradient, and both again in float32 with Adam's two
 
 
-def each(batch: int, concepts: int) -> int:
-    """Pictures of each concept in a batch that is half concepts; where they are many it grows, since one picture teaches little."""
-    return max(FEWEST, batch // 2 // concepts)
+def pictures(concepts: int) -> int:
+    """The mask's batch, where a policy does not set it: half concepts, of each at least ``FEWEST`` pictures, since one teaches little."""
+    return max(BATCH, 2 * FEWEST * concepts)
 
 
 def erasing(policy: Policy, geometry: Geometry) -> tuple[str, int]:
@@ -65,8 +65,7 @@ def kept(policy: Policy, geometry: Geometry) -> int:
 
 
 def _pictures(policy: Policy) -> int:
-    batch, concepts = _option(policy, "batch"), len(policy.concepts)
-    return max(batch, 2 * concepts * each(batch, concepts)) if policy.method.name == "mask" else batch
+    return _option(policy, "batch") or pictures(len(policy.concepts))
 
 
 def gradient(geometry: Geometry, batch: int, *, recompute: bool) -> int:

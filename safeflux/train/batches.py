@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import torch
 
-from safeflux.plan.erasing import each
 from safeflux.train.mining import Mining
 from safeflux.train.task import Pair, TrainingTask
 
@@ -29,20 +28,19 @@ class Batch:
 
 
 def draw(task: TrainingTask, size: int, update: int, mining: Mining) -> Batch:
-    """Half concepts, evenly, and for as many as they need it a larger batch than ``size``; half retained prompts: of these half
-    neighbours, where there are any, the rest mined.
+    """Half concepts, evenly; half retained prompts: of these half neighbours, where there are any, the rest mined.
 
     A function of the task's seed, the update's number and what ``mining`` has learnt.
     """
     random = torch.Generator().manual_seed(task.seed * 100_003 + update)
-    share = each(size, len(task.concepts))
+    share = max(1, size // 2 // len(task.concepts))
     pairs: list[Pair] = []
     owners: list[int] = []
     for owner, concept in enumerate(task.concepts):
         among = task.pairs[concept.name]
         pairs += [among[i] for i in _pick(share, len(among), random)]
         owners += [owner] * share
-    wanted = max(size, 2 * len(pairs)) - len(pairs)
+    wanted = max(1, size - len(pairs))
     near = [i for i, prompt in enumerate(task.retain) if prompt.kind == "neighbour"]
     first = [near[i] for i in _pick(wanted // 2 if near else 0, len(near), random)]
     retain = first + mining.pick(wanted - len(first), random)

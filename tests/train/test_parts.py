@@ -9,7 +9,7 @@ import torch
 from training import small_task
 
 from safeflux.models.flux1 import Flux1
-from safeflux.plan.erasing import each
+from safeflux.plan.erasing import pictures
 from safeflux.train import ball
 from safeflux.train.adversary import Adversary
 from safeflux.train.batches import draw
@@ -88,12 +88,8 @@ def test_a_batch_is_half_concepts_and_a_function_of_its_update(tiny: Path) -> No
     assert len(set(batch.seeds)) == 12
 
 
-def test_a_batch_grows_with_many_concepts(tiny: Path) -> None:
-    """Two pictures of each at least, and as many of what must stay."""
-    task = small_task(Flux1.load(tiny))
-    batch = draw(task, 4, 0, Mining(len(task.retain)))
-    assert (len(batch.pairs), len(batch.retain)) == (4, 4)
-    assert [each(20, n) for n in (1, 3, 5, 10)] == [10, 3, 2, 2]
+def test_where_no_batch_is_set_it_grows_with_many_concepts() -> None:
+    assert [pictures(n) for n in (1, 3, 5, 10)] == [20, 20, 20, 40]
 
 
 def cond() -> TextCond:
