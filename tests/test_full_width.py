@@ -12,13 +12,15 @@ from training import small_task
 from safeflux.bake import bake, load_baked, parity
 from safeflux.methods.mask import mask
 from safeflux.models.flux1 import Flux1
-from safeflux.train import goals
+from safeflux.train import gates, goals
 from safeflux.train.held_out import HeldOut
 
 
 @pytest.mark.slow
 def test_a_block_of_each_kind_at_full_width(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """About 2 GB of weights; few pictures are looked at, and the learning rate is absurd, so that two updates close some gates."""
+    """About 2 GB of weights; few pictures are looked at, the learning rate is absurd, and the mask is that of the logits as they are,
+    not of their running mean, so that two updates close some gates."""
+    monkeypatch.setattr(gates, "_STEADY", 0.0)
     monkeypatch.setattr(goals, "LOOK", 1)
     monkeypatch.setattr(goals, "SURE", 1)
     directory = make_tiny(tmp_path, model=transformer(blocks=1, heads=24, head_dim=128))
@@ -30,8 +32,8 @@ def test_a_block_of_each_kind_at_full_width(tmp_path: Path, monkeypatch: pytest.
     task = small_task(base)
     seen: list[int] = []  # a detector that sees concepts until something is closed
 
-    def measure(self: HeldOut, gates: dict[str, torch.Tensor]) -> dict[str, float]:
-        seen.append(sum(int((gate == 0).sum()) for gate in gates.values()))
+    def measure(self: HeldOut, by_site: dict[str, torch.Tensor]) -> dict[str, float]:
+        seen.append(sum(int((gate == 0).sum()) for gate in by_site.values()))
         return {line.name: float(line.keep or not seen[-1]) for line in self.lines}
 
     monkeypatch.setattr(HeldOut, "measure", measure)
