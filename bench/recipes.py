@@ -98,19 +98,19 @@ def _erase(policy: Policy, plan: Plan, setting: Setting, task_dir: Path, place: 
         prepare(policy, plan, task_dir, model=model, progress=lambda *_: None)
     model.free_text_encoders()
     task = load_task(policy, plan, task_dir, shows=shows(policy))
-    start, busy, clock = time.monotonic(), time.process_time(), {0: 0.0}
+    start, begun, clock = time.monotonic(), time.process_time(), {0: 0.0}
 
     def ticks(what: str, done: int, total: int) -> None:
-        clock[done] = time.process_time() - busy
+        clock[done] = time.process_time() - begun
 
     with counting() as meter:
         edit = _edit(policy, setting, model, task, place, ticks)
-    seconds, busy = time.monotonic() - start, time.process_time() - busy
+    seconds, processor = time.monotonic() - start, time.process_time() - begun
     bake(Path(plan.model_dir), edit, place / "model")
     journal = json.loads((place / JOURNAL).read_text()) if (place / JOURNAL).is_file() else {}
     seen = {row["update"]: [row["rates"][c.name] for c in policy.concepts] for row in journal.get("journal", ())}
     looks = [[clock[update], sum(rates) / len(rates)] for update, rates in seen.items() if update in clock]
-    cost = {"seconds": seconds, "processor": busy, "evaluations": meter.evaluations, "looks": looks}
+    cost = {"seconds": seconds, "processor": processor, "evaluations": meter.evaluations, "looks": looks}
     return cost | {"units": _units(model, edit), "unmet": journal.get("unmet", [])}
 
 

@@ -137,19 +137,15 @@ def _knows(detector: Detector, labels: tuple[str, ...]) -> bool:
     return detector.labels is None or set(labels) <= set(detector.labels)
 
 
-def _is_mini(policy: Policy) -> bool:
-    return policy.base.model == "builtin:flux-mini"
-
-
 def _fallback(policy: Policy) -> Choice:
-    return Choice("mini" if _is_mini(policy) else "zero-shot")
+    return Choice("mini" if policy.base.embedded else "zero-shot")
 
 
 def _embedder(policy: Policy) -> Callable[[], Embedder]:
     """The mini's own embedding for the mini, CLIP for others."""
 
     def load() -> Embedder:
-        if _is_mini(policy):
+        if policy.base.embedded:
             from safeflux.mini import embedder
 
             return embedder.load()

@@ -31,7 +31,7 @@ def labelled(concept: Concept, detector: Detector, policy: Policy) -> Labelled |
         folder = Path(concept.labelled)
         (shown, found), (others, false) = (_fired(detector, concept.label, _read(folder / kind)) for kind in (SHOWN, OTHERS))
         return Labelled(shown, found, others, false)
-    if policy.base.model != "builtin:flux-mini":
+    if not policy.base.embedded:
         return None
     drawn = _drawn(concept.label)
     if drawn is None:

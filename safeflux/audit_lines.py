@@ -19,10 +19,9 @@ from safeflux.types import AuditTask, Detector, Finding, Instruments, Prompt, Sa
 log = logging.getLogger(__name__)
 
 PROMPTED = ("none",)  # every pair counts; of other attacks, those that work on the base model
-
-
 FITTING = ("embedding-score",)  # how well pictures fit their prompts: a number for each model
-COMPARING = ("feature-distance", "ssim", "psnr", "perceptual-distance", "fid", "kid")  # how far the two models' pictures are apart
+APART = ("feature-distance", "ssim", "psnr", "perceptual-distance", "fid", "kid")  # how far the two models' pictures are apart
+COMPARING = (*APART, "erase-eval")  # of the two models together, so that there is no control
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,7 @@ def measures(policy: Policy, attack: str) -> list[Measure]:
         found += [Measure(c, attack, "neighbours", _near(c), limits.retained, c.retain, keep=True, early=early) for c in near]
         if policy.retain:
             found.append(Measure(None, attack, "retained", _general, limits.retained, policy.retain, keep=True, early=early))
-            found += [Measure(None, attack, metric, _general, None, policy.retain) for metric in (*FITTING, *COMPARING)]
+            found += [Measure(None, attack, metric, _general, None, policy.retain) for metric in (*FITTING, *APART)]
     if attack == "paraphrase":
         found += [Measure(c, attack, "in-prompt-score", _mixed(c), None, (c.label,)) for c in policy.concepts]
     return found
@@ -97,7 +96,7 @@ def unchecked(m: Measure, reason: str, task: AuditTask) -> Finding:
 def _measured(m: Measure, base: list[Sample], erased: list[Sample], instruments: Instruments, task: AuditTask) -> Iterator[Finding]:
     """Numbers without a limit. What compares with the base model has no line for the base model itself."""
     metric = registry.get("metric", m.metric)
-    if m.metric not in COMPARING and m.metric != "erase-eval":
+    if m.metric not in COMPARING:
         yield _line(m, "base", metric(base, base, instruments), "control", len(base), task)
     yield _line(m, "erased", metric(erased, base, instruments), "measured", len(erased), task)
 

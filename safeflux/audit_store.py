@@ -47,12 +47,12 @@ class Drawings:
 
     def get(self, key: str) -> list[Sample] | None:
         """The samples of ``key``, or None where there are none that can be read."""
-        drawn = self._whole(key)
+        drawn = self._held.get(key) if self._directory is None else _read(self._path(self._directory, key))
         return None if drawn is None else drawn[0]
 
     def spent(self, key: str) -> Spent:
-        """What drawing ``key`` took; nothing where it is not kept."""
-        drawn = self._whole(key)
+        """What drawing ``key`` took; nothing where it is not kept. The pictures are not read for it."""
+        drawn = self._held.get(key) if self._directory is None else _read(self._path(self._directory, key), pictures=False)
         return Spent() if drawn is None else drawn[1]
 
     def put(self, key: str, samples: Sequence[Sample], spent: Spent = Spent()) -> None:
@@ -80,9 +80,6 @@ class Drawings:
             self._directory.mkdir(parents=True, exist_ok=True)
             _write(self._path(self._directory, key).with_suffix(f".part-{len(self._parts(key)):05}.npz"), samples, spent)
 
-    def _whole(self, key: str) -> Drawn | None:
-        return self._held.get(key) if self._directory is None else _read(self._path(self._directory, key))
-
     def _parts(self, key: str) -> list[Path]:
         return [] if self._directory is None else sorted(self._directory.glob(f"{self._path(self._directory, key).stem}.part-*.npz"))
 
@@ -102,13 +99,15 @@ def _write(path: Path, samples: Sequence[Sample], spent: Spent) -> None:
     partial.replace(path)
 
 
-def _read(path: Path) -> Drawn | None:
+def _read(path: Path, *, pictures: bool = True) -> Drawn | None:
+    """None where there is nothing that can be read. Without ``pictures`` no samples."""
     if not path.exists():
         return None
     try:
         with np.load(path, allow_pickle=False) as file:
-            images, rest = file["images"], json.loads(str(file["rest"]))
-        return [_sample(image, one) for image, one in zip(images, rest["samples"], strict=True)], Spent(**rest["spent"])
+            rest = json.loads(str(file["rest"]))
+            images, kept = (file["images"], rest["samples"]) if pictures else ((), ())
+        return [_sample(image, one) for image, one in zip(images, kept, strict=True)], Spent(**rest["spent"])
     except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
         log.warning("%s cannot be read (%s); it is drawn again", path, error)
         return None

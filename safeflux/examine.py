@@ -6,7 +6,6 @@ examined, by the digests that a signature of them would have, so that it can be 
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING
 from safeflux import report as reports
 from safeflux import stages, statements, workspace
 from safeflux.errors import StageError
-from safeflux.files import discard, write_atomic
+from safeflux.files import digest, discard, write_atomic
 from safeflux.plan import Plan
 from safeflux.plan.base import geometry
 from safeflux.policy import Base, Policy, Preset, load_policy
@@ -96,13 +95,17 @@ def _digests(model: Path) -> dict[str, str]:
 
 
 def _files(model: Path) -> Iterator[tuple[str, str]]:
-    """Each file's name and SHA-256, without the files that a signature leaves out. Links to files count as what they point to."""
-    for folder, _, files in os.walk(model):
+    """Each file's name and SHA-256, without the files that a signature leaves out. Links to files count as what they point to.
+
+    Raises StageError for a directory that is a link: what is in it would be attacked, and not be told by any digest.
+    """
+    for folder, inner, files in os.walk(model):
+        if linked := next((path for path in (Path(folder) / name for name in inner) if path.is_symlink()), None):
+            raise StageError(f"{linked} is a link to a directory, so its files are not the model's own: put a copy in its place")
         for path in (Path(folder) / name for name in files):
             name = path.relative_to(model).as_posix()
             if not names.reserved(name):
-                with path.open("rb") as file:
-                    yield name, hashlib.file_digest(file, "sha256").hexdigest()
+                yield name, digest(path)
 
 
 def _audit(run: stages.Run, model: Path, digest: str) -> Audited:

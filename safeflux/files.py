@@ -21,6 +21,12 @@ def source_digest(*paths: Path) -> str:
     return total.hexdigest()
 
 
+def digest(path: Path) -> str:
+    """sha256 (hex) of one file, of whatever size."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def tree(directory: Path, *, sync: bool = False) -> dict[str, str]:
     """sha256 of every file under ``directory`` by relative path. ``sync`` also has them written through to the disk.
 
@@ -33,10 +39,10 @@ def tree(directory: Path, *, sync: bool = False) -> dict[str, str]:
             continue
         if not stat.S_ISREG(mode):
             raise WorkspaceError(f"{path} is a link or a special file; a workspace holds plain files only: remove it")
-        with path.open("rb") as file:
-            if sync:
+        if sync:
+            with path.open("rb") as file:
                 os.fsync(file.fileno())
-            files[path.relative_to(directory).as_posix()] = hashlib.file_digest(file, "sha256").hexdigest()
+        files[path.relative_to(directory).as_posix()] = digest(path)
     return files
 
 

@@ -121,12 +121,7 @@ def _make(run: Run, space: Workspace, signer: SigningKey) -> tuple[int, str]:
     erased = stage("erase", stages.erase, method, [prepared])
     baked = stage("bake", stages.bake, {}, [erased])
 
-    attacks: dict[str, object] = {
-        "attacks": [_chosen("attack", one) | digests(policy, one) for one in policy.audit.attacks],
-        "images": plan.images,
-        "seed": plan.seeds["audit"],
-    }
-    attacks |= {"stop_early": policy.audit.stop_early, "translations": [dict(one.translations) for one in policy.concepts]}
+    attacks = _drawn_from(policy, plan)
     labelled = [files.source_digest(Path(one.labelled)) for one in policy.concepts if one.labelled]
     judging = {"limits": asdict(policy.limits), "pairs": policy.report.pairs, "labelled": labelled}
     drawings = _key("draw", attacks, [baked])  # pictures stay when only the limits they are judged by have changed
@@ -178,6 +173,17 @@ def _prepared_from(plan: Plan) -> dict[str, object]:
         "concepts": [asdict(concept) | {"detector": _chosen("detector", concept.detector)} for concept in policy.concepts],
         "retain": policy.retain,
         "libraries": statements.environment(),
+    }
+
+
+def _drawn_from(policy: Policy, plan: Plan) -> dict[str, object]:
+    """All of policy and plan that decides what the attacks draw."""
+    return {
+        "attacks": [_chosen("attack", one) | digests(policy, one) for one in policy.audit.attacks],
+        "images": plan.images,
+        "seed": plan.seeds["audit"],
+        "stop_early": policy.audit.stop_early,
+        "translations": [dict(one.translations) for one in policy.concepts],
     }
 
 

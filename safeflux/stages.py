@@ -7,7 +7,6 @@ of one that was not. torch is imported here and nowhere above, and only when a s
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import shutil
@@ -20,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from safeflux import commitment, registry
 from safeflux import report as reports
 from safeflux.errors import StageError
-from safeflux.files import write_atomic
+from safeflux.files import digest, write_atomic
 from safeflux.plan import Plan, make_plan
 from safeflux.policy import Choice, Policy
 from safeflux.policy.attached import folder
@@ -38,7 +37,6 @@ log = logging.getLogger(__name__)
 _WANTED = ["*/*", "*.json", "LICENSE*"]  # of a repository: not the single file that often holds the model a second time
 _KINDS = {Masks: "masks", LowRank: "low_rank", Weights: "weights"}
 _ROOT = "diffusers"  # the exporter that fills the root of a release; the others have exports/<name>/
-
 
 Make = Callable[["Run", Path, Path], None]  # a stage: fills the first directory; the second survives until it is done
 
@@ -79,9 +77,7 @@ def resolve(policy: Policy) -> Plan:
 
     log.warning("downloading %s at %s", policy.base.model, policy.base.revision)
     try:
-        snapshot_download(
-            policy.base.model, revision=policy.base.revision, allow_patterns=["*/*", "*.json", "LICENSE*"], ignore_patterns=["*.bin"]
-        )
+        snapshot_download(policy.base.model, revision=policy.base.revision, allow_patterns=_WANTED, ignore_patterns=["*.bin"])
     except (OSError, ValueError) as error:
         raise StageError(f"{policy.base.model} cannot be downloaded: {error}; put it into the hub's cache, or name a directory") from error
     return make_plan(policy)
@@ -196,7 +192,7 @@ def report(run: Run, out: Path, scratch: Path) -> None:
     made = make_report(
         policy, run.plan,
         findings=[Finding(**finding) for finding in audited["findings"]], detectors=audited["detectors"], pairs=audited["pairs"],
-        edit=erased["edit"] | read_json(run.path("bake", "difference.json")) | {"digest": _digest(run.path("erase", "edit.safetensors"))},
+        edit=erased["edit"] | read_json(run.path("bake", "difference.json")) | {"digest": digest(run.path("erase", "edit.safetensors"))},
         parity=read_json(run.path("bake", "parity.json")), machine=erased["machine"],
         training=erased["training"],
     )  # fmt: skip
@@ -246,8 +242,3 @@ def device_name(kind: str) -> str:
     import torch
 
     return torch.cuda.get_device_name()
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

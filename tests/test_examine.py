@@ -57,6 +57,14 @@ def model(tiny: Path, tmp_path: Path) -> Path:
     return copy
 
 
+def test_a_directory_that_is_a_link_is_refused(model: Path, tmp_path: Path) -> None:
+    """Its files would be loaded and attacked, and no digest of the report would be theirs."""
+    (model / "transformer").rename(tmp_path / "elsewhere")
+    (model / "transformer").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(StageError, match="transformer is a link to a directory"):
+        examine(model, policy(tmp_path), base=model, out=tmp_path / "out")
+
+
 @pytest.mark.usefixtures("_coin")
 def test_the_report_is_one_of_these_very_files(tiny: Path, model: Path, tmp_path: Path) -> None:
     found = examine(model, policy(tmp_path, model=str(tiny), concept=COIN), out=tmp_path / "out")

@@ -92,7 +92,7 @@ class BaseModel:
 def find_base(policy: Policy) -> BaseModel:
     """The base model a policy names. ``PlanError`` when it is not where it should be, or is no FLUX."""
     model, revision = policy.base.model, policy.base.revision
-    if model == "builtin:flux-mini":
+    if policy.base.embedded:
         return _local(MINI, "the embedded model; python -m safeflux.mini.train makes it")
     if revision is None:
         folder = policy.source.parent if policy.source else Path()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from safeflux import report as reports
 from safeflux.errors import PlanError, ReportError
+from safeflux.files import digest
 from safeflux.plan.base import BaseModel
 from safeflux.policy import Policy
 
@@ -61,6 +62,5 @@ def _found(directory: Path, field: str, policy: Policy, base: BaseModel) -> Earl
 def _digest(directory: Path) -> str:
     whole = hashlib.sha256()
     for path in sorted(p for p in directory.iterdir() if p.is_file()):
-        with path.open("rb") as file:
-            whole.update(f"{path.name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
+        whole.update(f"{path.name} {digest(path)}\n".encode())
     return whole.hexdigest()

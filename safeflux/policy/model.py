@@ -56,6 +56,11 @@ class Base:
     extends: str | None = None
     merges: tuple[str, ...] = ()
 
+    @property
+    def embedded(self) -> bool:
+        """Whether it is the FLUX that comes with SafeFlux, of whose world everything is known."""
+        return self.model == "builtin:flux-mini"
+
 
 @dataclass(frozen=True)
 class Limit:

@@ -97,7 +97,7 @@ class Goals:
     def _lenient(self, measured: Mapping[str, float]) -> dict[str, float]:
         """``measured``, but for one picture of each line: of so few, one says little."""
         one = {line.name: (1 if line.keep else -1) / len(line.prompts) for line in self.often.lines}
-        return {name: min(1.0, max(0.0, value + one.get(name, 0.0))) for name, value in measured.items()}
+        return {name: value + one.get(name, 0.0) for name, value in measured.items()}
 
     def _look_for_sure(self, state: State, gates: Tensor) -> None:
         """The dear look. Once all limits are kept, only a mask that keeps them with fewer units closed is better."""
