@@ -3,15 +3,20 @@
 Every method gets the same prepared task and its edit the same audit: same prompts, same noise, same searches. A run is one method
 on one set of concepts with one seed; what it found is a line of OUT/runs.jsonl, and is not done again while SafeFlux's code is the
 same. The table has means over seeds, the plot erasure against what is kept. ``--ablations`` varies the mask method instead.
+Runs go side by side, ``--jobs`` at a time with one thread each: what a method takes is told in processor seconds.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
+import os
 import shutil
 import time
-from dataclasses import asdict, replace
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +47,7 @@ def main() -> None:
     parser.add_argument("--ablations", action="store_true", help="variants of the mask method instead of methods")
     parser.add_argument("--radius", type=float, default=0.1, help="of the attack on embeddings (default: %(default)s)")
     parser.add_argument("--quick", action="store_true", help="three concepts, one seed")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at a time (default: one a core)")
     parser.add_argument("--out", type=Path, default=Path("runs/recipes"))
     chosen = parser.parse_args()
     if chosen.quick:
@@ -49,28 +55,67 @@ def main() -> None:
     settings = ABLATIONS if chosen.ablations else METHODS
     if chosen.only:
         settings = {name: (settings | METHODS | ABLATIONS)[name] for name in chosen.only}
-    runs = []
-    for count in chosen.concepts:
-        for seed in chosen.seeds:
-            for name, setting in settings.items():
-                runs.append(_run(name, setting, count, seed, chosen))
-                print(table([runs[-1]]), flush=True)
+    jobs = [
+        Job(name, setting, count, seed, chosen.radius, chosen.out)
+        for count in chosen.concepts
+        for seed in chosen.seeds
+        for name, setting in settings.items()
+    ]
+    runs = _run(jobs, chosen.jobs, chosen.out / "runs.jsonl")
     print("\n" + table(runs) + "\n\n" + catching_up(runs))
     (chosen.out / "plot.svg").write_text(plot(runs), encoding="utf-8")
 
 
-def _run(name: str, setting: Setting, count: int, seed: int, chosen: argparse.Namespace) -> Run:
-    """As an earlier call found it, or now."""
-    policy = policy_of(setting, count, seed, chosen.radius)
-    key = {"name": name, "concepts": count, "seed": seed, "policy": policy.digest, "apart": setting.apart, "code": _code()}
-    log = chosen.out / "runs.jsonl"
+@dataclass(frozen=True)
+class Job:
+    """One run: a method or variant on ``count`` concepts."""
+
+    name: str
+    setting: Setting
+    count: int
+    seed: int
+    radius: float
+    out: Path
+
+    @property
+    def policy(self) -> Policy:
+        return policy_of(self.setting, self.count, self.seed, self.radius)
+
+    @property
+    def key(self) -> dict[str, Any]:
+        """What its result depends on; a line of ``runs.jsonl`` begins with it."""
+        what = {"name": self.name, "concepts": self.count, "seed": self.seed}
+        return what | {"policy": self.policy.digest, "apart": self.setting.apart, "code": _code()}
+
+    @property
+    def shared(self) -> Path:
+        """What all runs on the same task share: the task itself, searches, pictures of the base model."""
+        return self.out / f"{self.count}-{self.seed}-{self.setting.anchors}"
+
+
+def _run(jobs: Sequence[Job], at_once: int, log: Path) -> list[Run]:
+    """Every job's result, as an earlier call found it or now; of each task one job comes before the rest, for what they share."""
+    log.parent.mkdir(parents=True, exist_ok=True)
     known = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()] if log.is_file() else []
-    found = next((one for one in known if key.items() <= one.items()), None)
-    if found is None:
-        found = key | _measured(policy, setting, chosen.out / f"{count}-{seed}-{setting.anchors}", name.replace(" ", "-"))
-        with log.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(found) + "\n")
-    return Run(name, count, seed, found)
+    found = {job: next((one for one in known if job.key.items() <= one.items()), None) for job in jobs}
+    todo = sorted((job for job in jobs if found[job] is None), key=lambda job: (job.count, job.name == "mask"), reverse=True)
+    first = {job.shared: job for job in todo}  # the last of each task, so the shortest
+    os.environ["OMP_NUM_THREADS"] = "1"
+    with ProcessPoolExecutor(at_once, mp_context=multiprocessing.get_context("spawn")) as pool:
+        for some in (list(first.values()), [job for job in todo if job not in first.values()]):
+            for job, result in _done(pool, some):
+                found[job] = result
+                with log.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(result) + "\n")
+                print(table([Run(job.name, job.count, job.seed, result)]), flush=True)
+    return [Run(job.name, job.count, job.seed, result) for job, result in found.items() if result is not None]
+
+
+def _done(pool: ProcessPoolExecutor, jobs: Sequence[Job]) -> Iterator[tuple[Job, dict[str, Any]]]:
+    """Jobs and their results, as they come."""
+    waiting = {pool.submit(_measured, job): job for job in jobs}
+    for future in as_completed(waiting):
+        yield waiting[future], future.result()
 
 
 def _code() -> str:
@@ -79,12 +124,14 @@ def _code() -> str:
     return source_digest(*(here / part for part in ("methods", "train", "models", "attacks", "metrics", "audit.py", "prepare.py")))[:16]
 
 
-def _measured(policy: Policy, setting: Setting, shared: Path, name: str) -> dict[str, Any]:
-    plan, place = make_plan(policy), shared / f"{name}-{policy.digest[:8]}-{_code()[:8]}"
+def _measured(job: Job) -> dict[str, Any]:
+    policy = job.policy
+    plan, name = make_plan(policy), job.name.replace(" ", "-")
+    place = job.shared / f"{name}-{policy.digest[:8]}-{_code()[:8]}"
     shutil.rmtree(place, ignore_errors=True)  # what a killed call left would be gone on with, and the time be wrong
     place.mkdir(parents=True)
-    found = _erase(policy, plan, setting, shared / "task", place)
-    return found | {"findings": [asdict(f) for f in _audit(policy, plan, place, shared)]}
+    found = _erase(policy, plan, job.setting, job.shared / "task", place)
+    return job.key | found | {"findings": [asdict(f) for f in _audit(policy, plan, place, job.shared)]}
 
 
 def _erase(policy: Policy, plan: Plan, setting: Setting, task_dir: Path, place: Path) -> dict[str, Any]:

@@ -15,7 +15,6 @@ from pathlib import Path
 import torch
 from diffusers import FluxTransformer2DModel
 from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from safeflux.edits import changes
@@ -23,6 +22,7 @@ from safeflux.errors import ModelError, StageError
 from safeflux.models.flux1 import Flux1
 from safeflux.models.quiet import quiet
 from safeflux.models.sites import gated
+from safeflux.models.tensors import save_tensors
 from safeflux.train.task import TrainingTask
 from safeflux.types import Edit, Masks
 
@@ -45,7 +45,7 @@ def bake(model_dir: Path, edit: Edit, out: Path) -> None:
         with safe_open(path, "pt") as file:
             metadata = file.metadata()
             tensors = {name: todo.pop(name, _same)(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118
-        save_file({n: t.contiguous() for n, t in tensors.items()}, target / path.name, metadata=metadata)
+        save_tensors(tensors, target / path.name, metadata)
     if todo:
         raise ModelError(f"{source}: the edit changes {', '.join(sorted(todo)[:3])}, which the weights do not have")
 

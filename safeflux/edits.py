@@ -11,12 +11,12 @@ import torch
 from accelerate import init_empty_weights
 from diffusers import FluxTransformer2DModel
 from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from safeflux.errors import ModelError
 from safeflux.models.flux1_sites import find_sites
 from safeflux.models.sites import Site
+from safeflux.models.tensors import save_tensors
 from safeflux.types import Edit, LowRank, Masks, Weights
 
 Change = Callable[[Tensor], Tensor]
@@ -88,14 +88,14 @@ def save_edit(edit: Edit, path: Path, metadata: Mapping[str, str] | None = None)
     """One safetensors file; ``metadata`` must be text."""
     match edit:
         case Masks():
-            tensors = {name: keep.bool().contiguous() for name, keep in edit.keep.items()}
+            tensors = {name: keep.bool() for name, keep in edit.keep.items()}
         case LowRank():
-            tensors = {f"{n}.{part}": t.contiguous() for n, (d, u) in edit.factors.items() for part, t in (("down", d), ("up", u))}
+            tensors = {f"{n}.{part}": t for n, (d, u) in edit.factors.items() for part, t in (("down", d), ("up", u))}
         case Weights():
-            tensors = {name: t.contiguous() for name, t in edit.tensors.items()}
+            tensors = dict(edit.tensors)
         case _:
             assert_never(edit)
-    save_file(tensors, path, metadata={**(metadata or {}), "edit": type(edit).__name__})
+    save_tensors(tensors, path, {**(metadata or {}), "edit": type(edit).__name__})
 
 
 def load_edit(path: Path) -> Edit:
