@@ -95,6 +95,9 @@ CASES = {
         "14:21: concepts[1].targets[1]: ", 'came "Blade" again'),
     "concept twice": ("- name: neon", "- name: Sword", "12:11: concepts[1].name: ", 'came "Sword" again', "concepts[0].name, line 7"),
     "target retained": ("[cat, house]", "[cat, the blade]", "14:15: retain[1]: ", "concepts[0].targets[1] on line 9 erases", "not both"),
+    "label retained": (
+        "detector: mini", "detector: mini\n    label: house", "15:15: retain[1]: ", "concepts[0].label on line 12 erases", "not both"
+    ),
     "concept retained by another": ("[cross, arrow]", "[cross, neon]",
         "10:21: concepts[0].retain[1]: ", "concepts[1].name on line 12 erases"),
     "neighbour twice": ("[cross, arrow]", "[cross, cross]", "10:21: concepts[0].retain[1]: ", "line 10"),

@@ -106,12 +106,12 @@ def _twice(placed: list[Placed], what: str) -> Iterator[Problem]:
 
 
 def _words_both_ways(root: Node) -> Iterator[Problem]:
-    """A word that is to be erased and to be retained."""
+    """A word that is to be erased and to be retained, be it as a name or as what the detector calls it."""
     erased: dict[str, Placed] = {}
     lists = texts(at(root, "retain"), "retain")
     for i, one in enumerate(items(at(root, "concepts"))):
-        name = at(one, "name")
-        named = [(f"concepts[{i}].name", name)] if name is not None and isinstance(name.value, str) else []
+        fields = [(f"concepts[{i}].{key}", found) for key in ("name", "label") if (found := at(one, key)) is not None]
+        named = [(path, node) for path, node in fields if isinstance(node.value, str)]
         for path, node in named + texts(at(one, "targets"), f"concepts[{i}].targets"):
             erased.setdefault(same(str(node.value)), (path, node))
         lists += texts(at(one, "retain"), f"concepts[{i}].retain")
