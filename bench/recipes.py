@@ -98,8 +98,8 @@ def _run(jobs: Sequence[Job], at_once: int, log: Path) -> list[Run]:
     log.parent.mkdir(parents=True, exist_ok=True)
     known = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()] if log.is_file() else []
     found = {job: next((one for one in known if job.key.items() <= one.items()), None) for job in jobs}
-    todo = sorted((job for job in jobs if found[job] is None), key=lambda job: (job.count, job.name == "mask"), reverse=True)
-    first = {job.shared: job for job in todo}  # the last of each task, so the shortest
+    todo = sorted((job for job in jobs if found[job] is None), key=lambda job: (job.seed, -job.count, job.name != "mask"))
+    first = {job.shared: job for job in todo}  # the last of each task, which is a short one
     os.environ["OMP_NUM_THREADS"] = "1"
     with ProcessPoolExecutor(at_once, mp_context=multiprocessing.get_context("spawn")) as pool:
         for some in (list(first.values()), [job for job in todo if job not in first.values()]):

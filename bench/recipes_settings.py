@@ -50,7 +50,7 @@ class Setting:
     apart: Literal["", "product", "together"] = ""
 
 
-METHODS = {name: Setting(name) for name in ("mask", "mce-2025", "uce", "concept-prune", "esd")}
+METHODS = {name: Setting(name) for name in ("mask", "mce-2025", "concept-prune", "esd", "uce")}
 ABLATIONS = {
     "mask": Setting(),
     "FFN only": Setting("{mask: {sites: [ff, ff_context, proj_mlp]}}"),
