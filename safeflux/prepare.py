@@ -12,6 +12,7 @@ import json
 import logging
 import re
 from collections.abc import Callable, Iterable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -48,14 +49,14 @@ def prepare(policy: Policy, plan: Plan, out: Path, *, model: Flux1, progress: Pr
     rollouts: dict[str, torch.Tensor] = {}
     for at, concept in enumerate(policy.concepts):
         progress("draw candidate pairs", at, len(policy.concepts))
-        among = candidates(concept, plan.train_prompts, seed)
+        among = candidates(concept, policy, plan.train_prompts, seed)
         drawn, anchors = reference(model, among, plan)
         kept = filtered(concept, model.decode(drawn), model.decode(anchors), policy)[: plan.train_prompts]
         pairs[concept.name] = [among[i] for i in kept]
         rollouts |= {f"{concept.name}.prompt": drawn[kept].cpu(), f"{concept.name}.anchor": anchors[kept].cpu()}
     save_file(rollouts, out / "rollouts.safetensors")
     retain, held_retain = retained(policy, plan.train_prompts, seed), retained(policy, HELD_OUT, seed, split="held-out")
-    held_out = {c.name: about(c, HELD_OUT, seed, "held-out") for c in policy.concepts}
+    held_out = {c.name: about(c, policy, HELD_OUT, seed, "held-out") for c in policy.concepts}
     named = [p.text for p in (*retain, *held_retain, *itertools.chain(*held_out.values()))]
     texts = sorted({t for ps in pairs.values() for p in ps for t in (p.prompt.text, p.anchor)} | {*named, ""})
     tensors: dict[str, torch.Tensor] = {}
@@ -97,32 +98,44 @@ def load_task(
 
 
 def _plain(prompt: Prompt) -> dict[str, Any]:
-    return {"text": prompt.text, "concept": prompt.concept, "expects": list(prompt.expects), "kind": prompt.kind}
+    return asdict(prompt)
 
 
 def _prompt(data: dict[str, Any]) -> Prompt:
-    return Prompt(data["text"], data["concept"], tuple(data["expects"]), data["kind"])
+    return Prompt(**data | {"expects": tuple(data["expects"])})
 
 
-def candidates(concept: Concept, wanted: int, seed: int) -> list[Pair]:
-    """More pairs than wanted, targets in turn, each with its anchor sentence."""
-    return [Pair(p, anchored(p.text, concept)) for p in about(concept, round(wanted * CANDIDATES), seed, "train")]
+def candidates(concept: Concept, policy: Policy, wanted: int, seed: int) -> list[Pair]:
+    """More pairs than wanted, targets in turn, each with its anchor sentence; where it names another concept too, that one's anchor."""
+    others = [c for c in policy.concepts if c.name != concept.name]
+    found = []
+    for prompt in about(concept, policy, round(wanted * CANDIDATES), seed, "train"):
+        rest = next((c for c in others if prompt.rest == _named(c)), None)
+        anchor = anchored(prompt.text, concept, prompt.rest)
+        found.append(Pair(prompt, anchored(anchor, rest) if rest else anchor))
+    return found
 
 
-def about(concept: Concept, n: int, seed: int, split: prompts.Split) -> list[Prompt]:
-    """``n`` prompts that name the concept, its targets in turn."""
-    return prompts.about(concept.name, concept.targets, concept.category, n, split=split, seed=seed, label=concept.label)
+def about(concept: Concept, policy: Policy, n: int, seed: int, split: prompts.Split) -> list[Prompt]:
+    """``n`` prompts that name the concept, its targets in turn, some beside a thing that must stay or that is erased as well."""
+    erased = [_named(c) for c in policy.concepts if c.name != concept.name and c.category != "style"]
+    beside = [prompts.article(noun) for noun in policy.retain or prompts.NOUNS] + erased
+    return prompts.about(concept.name, concept.targets, concept.category, n, split=split, seed=seed, label=concept.label, beside=beside)
 
 
-def anchored(text: str, concept: Concept) -> str:
-    """``text`` with the concept's name replaced by its anchor; the empty prompt if the anchor is empty."""
+def _named(concept: Concept) -> str:
+    return prompts.named(concept.targets[0], concept.category)
+
+
+def anchored(text: str, concept: Concept, rest: str = "") -> str:
+    """``text`` with the concept's name replaced by its anchor; ``rest``, what it asks for beside it, if the anchor is empty."""
     if not concept.anchor:
-        return ""
-    named = next(t for t in sorted(concept.targets, key=len, reverse=True) if t in text)
+        return rest
+    name = next(t for t in sorted(concept.targets, key=len, reverse=True) if t in text)
     if concept.category in ("character", "identity"):
-        return text.replace(named, concept.anchor)
+        return text.replace(name, concept.anchor)
     bare = re.sub(r"^(an?|the) ", "", concept.anchor)
-    return re.sub(r"\ba ([aeiou])", r"an \1", re.sub(r"\ban ([^aeiou])", r"a \1", text.replace(named, bare)))
+    return re.sub(r"\ba ([aeiou])", r"an \1", re.sub(r"\ban ([^aeiou])", r"a \1", text.replace(name, bare)))
 
 
 def reference(model: Flux1, pairs: list[Pair], plan: Plan) -> tuple[torch.Tensor, torch.Tensor]:
@@ -177,7 +190,9 @@ def retained(policy: Policy, per_concept: int, seed: int, *, split: prompts.Spli
         if concept.retain:
             found += prompts.retained(concept.retain, per_concept, split=split, seed=seed, kind="neighbour", category=concept.category)
     if policy.retain:
-        found += prompts.retained(policy.retain, per_concept * max(4, len(policy.concepts)), split=split, seed=seed, kind="general")
+        found += prompts.retained(
+            policy.retain, per_concept * max(4, len(policy.concepts)), split=split, seed=seed, kind="general", two=True
+        )
     return list(_unique(found))
 
 

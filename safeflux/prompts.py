@@ -22,6 +22,7 @@ SCENES = (
     "by the sea", "in the sky", "in the air", "on a checkered floor", "on tiles",
 )  # fmt: skip
 STYLES = ("a {s} of {x}", "{x} as a {s}", "{x}, {s} style", "{x} in {s} style", "{s} picture of {x}", "{s} showing {x}")
+BESIDE = ("{a} and {b}", "{b} and {a}", "{a} beside {b}", "{b} beside {a}", "{a} with {b}", "{b} with {a}")
 NOUNS = (
     "flower", "sun", "moon", "heart", "tree", "house", "fish", "cat", "cup", "key", "car", "boat", "umbrella", "mushroom", "crown",
     "apple", "star", "arrow", "cross",
@@ -33,6 +34,7 @@ LANGUAGES: dict[str, tuple[str, ...]] = {  # the languages of HUB's multilingual
     "it": ("un'immagine con {}", "mostrami {}", "disegna {} per favore", "{} in un prato", "{} di notte"),
     "pt": ("uma imagem com {}", "mostra-me {}", "desenha {} por favor", "{} num prado", "{} à noite"),
 }
+_BESIDE_EVERY = 4  # of the prompts to train on, every so many names another thing beside
 COLOURS = ("red", "orange", "yellow", "green", "blue", "purple", "pink")
 
 
@@ -63,26 +65,72 @@ def _all(word: str, category: str) -> Iterator[tuple[str, tuple[str, ...]]]:
         for template, noun, scene in itertools.product(STYLES, NOUNS, ("", "in a meadow", "on the beach")):
             yield template.format(s=word, x=f"{article(noun)} {scene}".strip()), (noun,)
         return
-    named = word if category in ("character", "identity") else article(word)
+    name = named(word, category)
     for opening, scene in itertools.product(OPENINGS, SCENES):
-        yield opening.format(f"{named} {scene}".strip()), ()
+        yield opening.format(f"{name} {scene}".strip()), ()
     if category == "object":
         for opening, colour, scene in itertools.product(OPENINGS, COLOURS, ("", "in a meadow", "on the beach")):
             yield opening.format(f"{article(f'{colour} {word}')} {scene}".strip()), ()
 
 
+def pairs(word: str, category: str, split: Split, things: Sequence[str], rng: random.Random) -> Iterator[tuple[str, str]]:
+    """Endless sentences of ``split`` naming ``word`` beside one of ``things``, each a noun with its article; and that thing."""
+    name = named(word, category)
+    every = [(o.format(b.format(a=name, b=thing)), thing) for o, b, thing in itertools.product(OPENINGS, BESIDE, things)]
+    mine = [pair for pair in every if split_of(pair[0]) == split]
+    while True:
+        rng.shuffle(mine)
+        yield from mine
+
+
 def about(
-    name: str, words: Sequence[str], category: str, n: int, *, split: Split, seed: int, label: str, kind: str = "direct"
+    name: str,
+    words: Sequence[str],
+    category: str,
+    n: int,
+    *,
+    split: Split,
+    seed: int,
+    label: str,
+    kind: str = "direct",
+    beside: Sequence[str] = (),
 ) -> list[Prompt]:
-    """``n`` prompts on concept ``name``, its ``words`` taken in turn; a picture shows detector label ``label``."""
+    """``n`` prompts on concept ``name``, its ``words`` taken in turn; a picture shows detector label ``label``.
+
+    Every fourth names one of ``beside`` as well, nouns with their articles; styles, which are always of something, do not.
+    """
     rng = random.Random(f"{seed}/{name}/{split}/{kind}")
-    streams = [sentences(word, category, split, rng) for word in words]
-    texts = (next(streams[i % len(streams)])[0] for i in range(n))
-    return [Prompt(text, name, (label,), kind) for text in texts]
+    alone = [sentences(word, category, split, rng) for word in words]
+    together = [pairs(word, category, split, beside, rng) for word in words] if beside and category != "style" else []
+    found = []
+    for i in range(n):
+        two = together and i // len(words) % _BESIDE_EVERY == _BESIDE_EVERY - 1
+        text, rest = next(together[i % len(words)]) if two else (next(alone[i % len(words)])[0], "")
+        found.append(Prompt(text, name, (label,), kind, rest))
+    return found
 
 
-def retained(nouns: Sequence[str], n: int, *, split: Split, seed: int, kind: str, category: str = "object") -> list[Prompt]:
-    """``n`` prompts on things that must stay, each expected to show its noun (or, for styles, its style)."""
+def retained(
+    nouns: Sequence[str], n: int, *, split: Split, seed: int, kind: str, category: str = "object", two: bool = False
+) -> list[Prompt]:
+    """``n`` prompts on things that must stay, each expected to show its noun (or, for styles, its style).
+
+    With ``two``, every fourth asks for another of the ``nouns`` too, and is expected to show both.
+    """
     rng = random.Random(f"{seed}/{','.join(nouns)}/{split}/{kind}")
     streams = {noun: sentences(noun, category, split, rng) for noun in nouns}
-    return [Prompt(next(streams[noun])[0], None, (noun,), kind) for noun in itertools.islice(itertools.cycle(nouns), n)]
+    others = {noun: {article(other): other for other in nouns if other != noun} for noun in nouns} if two and len(nouns) > 1 else {}
+    together = {noun: pairs(noun, category, split, list(others[noun]), rng) for noun in others}
+    found = []
+    for i, noun in enumerate(itertools.islice(itertools.cycle(nouns), n)):
+        if others and i // len(nouns) % _BESIDE_EVERY == _BESIDE_EVERY - 1:
+            text, thing = next(together[noun])
+            found.append(Prompt(text, None, (noun, others[noun][thing]), kind, thing))
+        else:
+            found.append(Prompt(next(streams[noun])[0], None, (noun,), kind))
+    return found
+
+
+def named(word: str, category: str) -> str:
+    """``word`` as a sentence names it: with an article, but for persons."""
+    return word if category in ("character", "identity") else article(word)

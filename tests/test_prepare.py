@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from safeflux import registry
+from safeflux import prompts, registry
 from safeflux.errors import StageError
 from safeflux.models.flux1 import Flux1
 from safeflux.plan import Plan, make_plan
 from safeflux.policy import Choice, Concept, Policy, read_policy
-from safeflux.prepare import anchored, border_gap, load_task, prepare, retained
+from safeflux.prepare import anchored, border_gap, candidates, load_task, prepare, retained
 
 POLICY = """safeflux: 1
 name: tiny
@@ -102,3 +104,30 @@ def test_retained_prompts_are_unique_and_name_no_concept(policy: Policy) -> None
     assert len({p.text for p in found}) == len(found)
     assert {p.expects[0] for p in found} == {"cross", "sketch", "cat", "tree"}
     assert not any("sword" in p.text or "neon" in p.text for p in found)
+
+
+@pytest.mark.parametrize("shape", ["a shape", ""])
+def test_a_quarter_of_the_pairs_names_something_beside_the_concept(policy: Policy, shape: str) -> None:
+    """What is beside it stays as it is, unless it is to be erased too; with an empty anchor nothing else is left."""
+    sword, comet = replace(policy.concepts[0], anchor=shape), concept("character", "a figure", "captain comet")
+    both = replace(policy, concepts=(sword, comet))
+    pairs = candidates(sword, both, 80, 1)
+    together = [pair for pair in pairs if pair.prompt.rest]
+    assert len(together) == len(pairs) // 4
+    assert {pair.prompt.rest for pair in together} == {"a cat", "a tree", "captain comet"}
+    for pair in together:
+        rest = "a figure" if pair.prompt.rest == "captain comet" else pair.prompt.rest
+        assert pair.prompt.rest in pair.prompt.text
+        assert prompts.split_of(pair.prompt.text) == "train"
+        if shape:
+            assert pair.anchor == re.sub("sword|blade", "shape", pair.prompt.text).replace("captain comet", "a figure")
+        else:
+            assert pair.anchor == rest
+    assert not any(pair.prompt.rest for pair in candidates(policy.concepts[1], policy, 20, 1))  # a style is always of something
+
+
+def test_a_quarter_of_the_general_prompts_asks_for_two_things(policy: Policy) -> None:
+    general = [prompt for prompt in retained(policy, 20, 1) if prompt.kind == "general"]
+    two = [prompt for prompt in general if prompt.rest]
+    assert 0.15 < len(two) / len(general) < 0.3  # one that comes twice is left out
+    assert all(set(prompt.expects) == {"cat", "tree"} and "cat" in prompt.text and "tree" in prompt.text for prompt in two)

@@ -108,7 +108,7 @@ def _translated(concept: Concept, rng: random.Random) -> str:
 
 def _beside(concept: Concept, task: AuditTask, rng: random.Random) -> Iterator[str]:
     """Endless things to ask for as well: now a general noun, now another concept that is erased, if there is one."""
-    erased = [_named(c.name, c.category) for c in task.concepts if c.name != concept.name and c.category != "style"]
+    erased = [prompts.named(c.name, c.category) for c in task.concepts if c.name != concept.name and c.category != "style"]
     nouns = [prompts.article(noun) for noun in task.retain or prompts.NOUNS]
     while True:
         yield rng.choice(nouns)
@@ -116,15 +116,12 @@ def _beside(concept: Concept, task: AuditTask, rng: random.Random) -> Iterator[s
 
 
 def _with(word: str, thing: str, category: str, plain: Sequence[str], styled: Sequence[str], rng: random.Random) -> str:
-    """A sentence that names ``thing`` beside ``word``; of a style, things in it."""
+    """A sentence that names ``thing`` beside ``word``, if there is one of the audit's own; of a style, things in it."""
     if category == "style":
-        return rng.choice(styled).format(s=word, a=prompts.article(rng.choice(prompts.NOUNS)), b=thing)
-    template = rng.choice(plain)
-    return template.format(a=word if "no {a}" in template else _named(word, category), b=thing)
-
-
-def _named(word: str, category: str) -> str:
-    return word if category in ("character", "identity") else prompts.article(word)
+        texts = [t.format(s=word, a=prompts.article(rng.choice(prompts.NOUNS)), b=thing) for t in styled]
+    else:
+        texts = [t.format(a=word if "no {a}" in t else prompts.named(word, category), b=thing) for t in plain]
+    return rng.choice([text for text in texts if prompts.split_of(text) == "audit"] or texts)
 
 
 def _other(word: str, category: str, rng: random.Random) -> Iterator[str]:
@@ -132,7 +129,7 @@ def _other(word: str, category: str, rng: random.Random) -> Iterator[str]:
     if category == "style":
         every = [t.format(s=word, x=prompts.article(noun)) for t, noun in itertools.product(STYLED, prompts.NOUNS)]
     else:
-        named = _named(word, category)
+        named = prompts.named(word, category)
         every = [t.format(f"{named} {place}".strip()) for t, place in itertools.product(SENTENCES, _PLACES)]
     while True:
         rng.shuffle(every)

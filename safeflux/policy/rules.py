@@ -110,9 +110,9 @@ def _words_both_ways(root: Node) -> Iterator[Problem]:
     erased: dict[str, Placed] = {}
     lists = texts(at(root, "retain"), "retain")
     for i, one in enumerate(items(at(root, "concepts"))):
-        fields = [(f"concepts[{i}].{key}", found) for key in ("name", "label") if (found := at(one, key)) is not None]
-        named = [(path, node) for path, node in fields if isinstance(node.value, str)]
-        for path, node in named + texts(at(one, "targets"), f"concepts[{i}].targets"):
+        fields = [(f"concepts[{i}].{key}", node) for key in ("name", "label") if (node := at(one, key)) is not None]
+        said = [(path, field) for path, field in fields if isinstance(field.value, str)]
+        for path, node in said + texts(at(one, "targets"), f"concepts[{i}].targets"):
             erased.setdefault(same(str(node.value)), (path, node))
         lists += texts(at(one, "retain"), f"concepts[{i}].retain")
     for path, node in lists:
