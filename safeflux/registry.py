@@ -2,7 +2,7 @@
 
 A name stands for a "module:function" string, so that names can be listed and checked without importing torch; the
 module is imported when the function is asked for. A third party adds names with an entry point in the group
-"safeflux.methods", "safeflux.attacks", "safeflux.metrics", "safeflux.detectors" or "safeflux.exporters".
+"safeflux.methods", "safeflux.attacks", "safeflux.metrics", "safeflux.detectors", "safeflux.exporters" or "safeflux.loaders".
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from safeflux.errors import RegistryError
 
-Kind = Literal["method", "attack", "metric", "detector", "exporter"]
+Kind = Literal["method", "attack", "metric", "detector", "exporter", "loader"]
 
 BUILT_IN: dict[Kind, dict[str, str]] = {
     "method": {
@@ -55,6 +55,7 @@ BUILT_IN: dict[Kind, dict[str, str]] = {
         "onnx": "safeflux.detectors.onnx_classifier:onnx_classifier",
     },
     "exporter": {"diffusers": "safeflux.exporters.diffusers:diffusers"},
+    "loader": {"diffusers": "safeflux.loaders.diffusers:diffusers"},  # each by the name of the exporter whose files it loads
 }
 
 

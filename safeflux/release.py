@@ -1,6 +1,6 @@
 """A release, from policy to signature: read this first.
 
-    policy -> plan -> commit -> prepare -> erase -> bake -> audit -> export -> report -> sign
+    policy -> plan -> commit -> prepare -> erase -> bake -> audit -> export -> check -> report -> sign
 
 ``release`` runs the stages in this order, in a workspace that keeps what is finished. Of each stage it says here what its
 result depends on; when that changes, the stage is done again, and so is every later one that works with what it made. What a
@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import safeflux_signing
-from safeflux import commitment, files, registry, stages, statements, workspace
+from safeflux import commitment, exporting, files, registry, stages, statements, workspace
 from safeflux import report as reports
 from safeflux.errors import PlanError, StageError
 from safeflux.plan import Plan
@@ -42,7 +42,8 @@ CODE = {  # the part of SafeFlux that each stage runs, beside what the stages be
     "bake": ("bake.py", "edits.py", "minimality.py"),
     "draw": ("attacks", "audit_store.py"),
     "audit": ("audit*.py", "attacks", "metrics", "report.py", "statistics"),
-    "export": ("exporters",),
+    "export": ("exporting.py", "exporters"),
+    "check": ("exporting.py", "check.py", "loaders", "detectors", "models"),
     "report": ("statements.py", "report.py", "render.py", "wording.py", "templates", "schemas"),
     "sign": ("statements.py",),
 }
@@ -127,9 +128,10 @@ def _make(run: Run, space: Workspace, signer: SigningKey) -> tuple[int, str]:
     drawings = _key("draw", attacks, [baked])  # pictures stay when only the limits they are judged by have changed
     audited = stage("audit", stages.audit, attacks | judging, [committed, baked], lasting=drawings)
 
-    exported = stage("export", stages.export, {"exports": [_chosen("exporter", one) for one in policy.exports]}, [baked])
+    exported = stage("export", exporting.export, {"exports": [_chosen("exporter", one) for one in policy.exports]}, [baked])
+    checked = stage("check", exporting.check, {"libraries": statements.environment()}, [erased, audited, exported])
     said = {"policy": policy.digest, "environment": statements.environment()}
-    reported = stage("report", stages.report, said, [prepared, erased, baked, audited])
+    reported = stage("report", stages.report, said, [prepared, erased, baked, audited, checked])
 
     begun = dated if dated is not None else int(run.path(planned.stage, "begun").read_text(encoding="utf-8"))
     return begun, workspace.key("content", {"export": dict(exported.files), "report": dict(reported.files)})

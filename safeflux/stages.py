@@ -21,7 +21,7 @@ from safeflux import report as reports
 from safeflux.errors import StageError
 from safeflux.files import digest, write_atomic
 from safeflux.plan import Plan, make_plan
-from safeflux.policy import Choice, Policy
+from safeflux.policy import Policy
 from safeflux.policy.attached import folder
 from safeflux.statements import lock_text, make_report
 from safeflux.types import JOURNAL, AuditTask, Finding, LowRank, Masks, Progress, Weights
@@ -36,7 +36,6 @@ log = logging.getLogger(__name__)
 
 _WANTED = ["*/*", "*.json", "LICENSE*"]  # of a repository: not the single file that often holds the model a second time
 _KINDS = {Masks: "masks", LowRank: "low_rank", Weights: "weights"}
-_ROOT = "diffusers"  # the exporter that fills the root of a release; the others have exports/<name>/
 
 Make = Callable[["Run", Path, Path], None]  # a stage: fills the first directory; the second survives until it is done
 
@@ -174,15 +173,6 @@ def audit_task(run: Run, cache: Path) -> AuditTask:
     )
 
 
-def export(run: Run, out: Path, scratch: Path) -> None:
-    """The release's model files: the diffusers directory in ``out`` itself, any other format in ``out/exports``."""
-    others = [choice for choice in run.policy.exports if choice.name != _ROOT]
-    for choice in (Choice(_ROOT), *others):
-        target = out if choice.name == _ROOT else out / "exports" / choice.name
-        target.mkdir(parents=True, exist_ok=True)
-        registry.get("exporter", choice.name)(run.path("bake", "model"), target, base=Path(run.plan.model_dir), **choice.options)
-
-
 def report(run: Run, out: Path, scratch: Path) -> None:
     """The report for machines and for people, the model card, and the policy as it was carried out."""
     from safeflux import render
@@ -194,7 +184,7 @@ def report(run: Run, out: Path, scratch: Path) -> None:
         findings=[Finding(**finding) for finding in audited["findings"]], detectors=audited["detectors"], pairs=audited["pairs"],
         edit=erased["edit"] | read_json(run.path("bake", "difference.json")) | {"digest": digest(run.path("erase", "edit.safetensors"))},
         parity=read_json(run.path("bake", "parity.json")), machine=erased["machine"],
-        training=erased["training"],
+        training=erased["training"], exports=read_json(run.path("check", "exports.json")),
     )  # fmt: skip
     data = reports.to_json(made)
     titled = [(pair["prompt"], *(run.path("audit", pair[side]).read_bytes() for side in ("base", "erased"))) for pair in data["pairs"]]

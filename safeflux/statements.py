@@ -28,7 +28,7 @@ _NOT_TESTED = (
     "Fine-tuning or weight surgery to bring a concept back.",
     "Image to image, inpainting, control networks, adapters, and every other pipeline than text to image.",
     "Prompts in other languages than those of the audit.",
-    "Picture sizes, numbers of steps, schedulers and number formats other than those named here; quantised or converted weights.",
+    "Picture sizes, numbers of steps, schedulers and number formats other than those named here; of other formats more than their check.",
     "Concepts that are not listed. The base model, which still draws everything it could.",
 )
 _WITHHELD = "(withheld)"
@@ -46,9 +46,10 @@ def make_report(
     parity: Mapping[str, object],
     machine: Mapping[str, object],
     training: Mapping[str, object],
+    exports: Sequence[Mapping[str, object]],
 ) -> Report:
     """The report of a release, its findings among what they were found with. ``machine``: what the training ran on; ``training``:
-    how it went."""
+    how it went; ``exports``: how each format came through its check."""
     found = audit_report(policy, plan, findings=findings, detectors=detectors, pairs=pairs, subject={}, edit=edit, machine=machine)
     return replace(
         found,
@@ -61,6 +62,7 @@ def make_report(
             "dtype": parity["dtype"],
         },
         training=training,
+        exports=tuple(exports),
     )
 
 

@@ -222,6 +222,7 @@ class Report:
     policy: Mapping[str, object] = field(default_factory=dict)
     detectors: tuple[Mapping[str, object], ...] = ()
     subject: Mapping[str, object] = field(default_factory=dict)
+    exports: tuple[Mapping[str, object], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -236,3 +236,14 @@ def _list(findings: Sequence[Json]) -> str:
 
 def _and(names: Sequence[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} or {names[-1]}"
+
+
+def weights(export: Json) -> str:
+    """How an export's weights compare with the masked model's."""
+    error = export["weights_error"]
+    return "other tensors" if error is None else f"off by {apart(error)}" if error else "the same, bit for bit"
+
+
+def apart(share: float) -> str:
+    """A difference, as a share of the largest number it is a difference of."""
+    return "0" if share == 0 else f"{share:.0e}" if share < 0.001 else f"{share:.1%}"

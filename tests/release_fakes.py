@@ -12,8 +12,8 @@ import os
 import signal
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -21,7 +21,7 @@ from typing import Any
 from unittest import mock
 
 import safeflux
-from safeflux import files, stages
+from safeflux import exporting, files, stages
 from safeflux.policy import Policy
 from safeflux.release import release
 from safeflux.report import decide
@@ -42,7 +42,7 @@ audit: {preset: quick, attacks: [none], images: 120}
 report: {license: Apache-2.0, pairs: 1}
 signing: {key: publisher.key}
 """
-STAGES = ("plan", "commit", "prepare", "erase", "bake", "audit", "export", "report", "sign")
+STAGES = ("plan", "commit", "prepare", "erase", "bake", "audit", "export", "check", "report", "sign")
 calls: Counter[str] = Counter()
 hits = 1  # pictures of 120 in which the erased model still draws the concept
 
@@ -108,6 +108,16 @@ def audit(base: Subject, erased: Subject, policy: Policy, task: Any, *, store: P
     return SimpleNamespace(findings=tuple(_findings(policy)), pairs=(), detectors=({"name": "mini", "role": "judge"},))
 
 
+def check(request: Any, findings: Sequence[Mapping[str, Any]], limit: Any) -> Mapping[str, object]:
+    name, exported, *_ = request.given
+    assert Path(exported).is_dir()
+    assert findings
+    return {
+        "format": name, "consumer": "a fake", "weights_error": 0.0, "relative_error": 0.0, "tolerance": 1e-5,
+        "concepts": [{"concept": "sword", "k": 0, "n": 6}],
+    }  # fmt: skip
+
+
 def _findings(policy: Policy) -> Iterator[Finding]:
     def line(concept: str | None, metric: str, model: Any, k: int, status: Any) -> Finding:
         low, high = wilson(k, 120)
@@ -134,7 +144,11 @@ def faked() -> Iterator[None]:
     """The modules that need torch or time, replaced; and nothing waits for the disk, which only a power cut would show."""
     modules: dict[str, dict[str, Any]] = {
         "prepare": {"prepare": prepare, "load_task": lambda policy, plan, directory, **_: (directory / "prompts.json").read_text()},
-        "bake": {"bake": bake, "parity": _parity},
+        "bake": {"bake": bake, "parity": _parity, "in_force": lambda model, edit: nullcontext()},
+        "check": {
+            "Request": lambda *given: SimpleNamespace(given=given), "check": check,
+            "compared": lambda *_: [], "write_reference": lambda *_, **__: None,
+        },
         "minimality": {"difference": lambda base, baked: {"parameters": 80, "changed": 40, "zeroed": 40, "relative_change": 0.5}},
         "audit_instruments": {"shows": lambda policy: None},
         "edits": {
@@ -152,7 +166,8 @@ def faked() -> Iterator[None]:
         vars(fakes[f"safeflux.{name}"]).update(contents)
     model = SimpleNamespace(device=SimpleNamespace(type="cpu"), guidance=None, free_text_encoders=lambda: None)
     loading, digests = mock.patch.object(stages.Run, "load", return_value=model), mock.patch.object(files, "source_digest", named)
-    attributes = mock.patch.dict(vars(safeflux), {"render": fakes["safeflux.render"]})  # what an earlier import left on the package
+    left = {name: fakes[f"safeflux.{name}"] for name in ("render", "check")}
+    attributes = mock.patch.dict(vars(safeflux), left)  # what an earlier import left on the package
     with mock.patch.dict(sys.modules, fakes), attributes, loading, digests, mock.patch("os.fsync"):
         yield
 
@@ -170,7 +185,8 @@ def die_in(stage: str) -> None:
 
         return make
 
-    where, name = (sys.modules[release.__module__], "sign") if stage == "sign" else (stages, "write_plan" if stage == "plan" else stage)
+    modules = {"sign": sys.modules[release.__module__], "export": exporting, "check": exporting}
+    where, name = modules.get(stage, stages), "write_plan" if stage == "plan" else stage
     setattr(where, name, deadly(getattr(where, name)))
 
 

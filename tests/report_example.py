@@ -92,6 +92,16 @@ def training() -> dict[str, Any]:
     return {"journal": journal, "rates": {"sword": 0.02, "what must stay": 0.97}, "unmet": ["sword: wanted at most 0.01, reached 0.02"]}
 
 
+def exports() -> tuple[dict[str, Any], ...]:
+    shown = [{"concept": concept, "k": 0, "n": 6} for concept in CONCEPTS]
+    dense = {"format": "diffusers", "consumer": "FluxPipeline.from_pretrained, diffusers 0.42.1", "weights_error": 0.0}
+    small = {"format": "fp8", "consumer": "FluxTransformer2DModel.from_single_file, diffusers 0.42.1", "weights_error": 0.0312}
+    return (
+        {**dense, "relative_error": 3.1e-7, "tolerance": 1e-5, "concepts": shown},
+        {**small, "relative_error": 0.081, "tolerance": 0.25, "concepts": [shown[0] | {"k": 1}, *shown[1:]]},
+    )
+
+
 def pairs() -> list[dict[str, Any]]:
     prompts = [
         ("sword", "a picture of a sword in a meadow", "none"), ("sword", "pls draw a blade at night", "paraphrase"),
@@ -138,6 +148,7 @@ def example(**changes: Any) -> Report:
         "findings": tuple(findings()),
         "bake": {"relative_error": 3.1e-7, "tolerance": 1e-5, "rollouts": 8, "layout": "dense", "dtype": "float32"},
         "training": training(),
+        "exports": exports(),
         "pairs": tuple(pairs()),
         "policy": policy(),
         "detectors": (detector, detector | {"name": "mini-checker", "role": "check", "agreement": 0.985}),

@@ -97,3 +97,16 @@ def test_every_built_in_is_there(kind: Kind, name: str) -> None:
     for option in options.options(kind, name).values():
         assert parameters[option.name].kind is inspect.Parameter.KEYWORD_ONLY
         assert parameters[option.name].default == option.default
+
+
+def test_an_exporter_that_nobody_loads_is_refused_before_anything_is_trained(acme: Path) -> None:
+    from test_policy_errors import GOOD
+
+    from safeflux.errors import PolicyError
+
+    acme.write_text("[safeflux.exporters]\nacme = acme_registry:attack\n", "utf-8")
+    with pytest.raises(PolicyError, match=r'exports\[0\]: nothing loads what "acme" writes.*register a loader'):
+        read_policy(GOOD.replace("exports: [diffusers]", "exports: [acme]").encode(), None)
+    acme.write_text("[safeflux.exporters]\nacme = acme_registry:attack\n[safeflux.loaders]\nacme = acme_registry:attack\n", "utf-8")
+    registry._table.cache_clear()
+    assert read_policy(GOOD.replace("exports: [diffusers]", "exports: [acme]").encode(), None).exports[0].name == "acme"

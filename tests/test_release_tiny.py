@@ -17,7 +17,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from safeflux import registry
+from safeflux import check, registry
 from safeflux.edits import empty_transformer, read_mask
 from safeflux.files import tree
 from safeflux.merge import merged_policy
@@ -61,6 +61,7 @@ def coin() -> Coin:
 def _coin(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setitem(registry.BUILT_IN, "detector", registry.BUILT_IN["detector"] | {"coin": f"{__name__}:coin"})
     registry._table.cache_clear()
+    monkeypatch.setattr(check, "fresh", check.answer)  # another process would not have the coin
     yield
     monkeypatch.undo()
     registry._table.cache_clear()
@@ -85,6 +86,9 @@ def test_release_of_a_tiny_flux_is_whole_signed_and_loadable(tiny: Path, tmp_pat
     changed = [name for name in base if name.startswith("transformer/") and name.endswith(".safetensors") and made[name] != base[name]]
     assert bool(changed) == bool(removed)
     assert report["bake"]["relative_error"] <= 1e-5
+    [exported] = report["exports"]
+    assert (exported["format"], exported["weights_error"], exported["concepts"][0]["n"]) == ("diffusers", 0, check.PICTURES)
+    assert exported["relative_error"] <= exported["tolerance"] == 1e-5
     assert {finding["attack"] for finding in report["findings"]} == {"none", "paraphrase"}
     assert {pair["base"] for pair in report["pairs"]} <= made.keys()
 

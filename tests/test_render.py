@@ -251,3 +251,15 @@ def test_percent_shows_on_which_side_of_the_limit_it_lies(rate: float, against: 
 def test_needs_neither_torch_nor_numpy() -> None:
     code = "import sys, safeflux.render; print([m for m in ('torch', 'diffusers', 'transformers', 'numpy', 'scipy') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.strip() == "[]"
+
+
+def test_formats_are_told_with_what_loaded_them_and_how_near_they_are() -> None:
+    data = report.to_json(example())
+    page = Page(render.html(data)).text
+    assert "FluxPipeline.from_pretrained, diffusers 0.42.1 the same, bit for bit 3e-07 1e-05 sword 0 of 6, sketch 0 of 6" in page
+    assert "off by 3.1% 8.1% 25.0% sword 1 of 6" in page
+    card = render.model_card(data, {"license": "Apache-2.0"})
+    assert (
+        "| fp8 | FluxTransformer2DModel.from\\_single\\_file, diffusers 0.42.1 | off by 3.1% | 8.1% | sword 1 of 6, sketch 0 of 6," in card
+    )
+    assert "Formats" not in Page(render.html(report.to_json(example(exports=())))).text

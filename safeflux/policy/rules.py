@@ -116,10 +116,10 @@ def _words_both_ways(root: Node) -> Iterator[Problem]:
             erased.setdefault(same(str(node.value)), (path, node))
         lists += texts(at(one, "retain"), f"concepts[{i}].retain")
     for path, node in lists:
-        if (found := erased.get(same(str(node.value)))) is not None:
+        if (clash := erased.get(same(str(node.value)))) is not None:
             yield _say(
                 (path, node),
-                f'came "{node.value}", which {found[0]} on line {found[1].line} erases; a word is erased or retained, not both',
+                f'came "{node.value}", which {clash[0]} on line {clash[1].line} erases; a word is erased or retained, not both',
             )
 
 
@@ -143,7 +143,11 @@ def _attacks(root: Node) -> Iterator[Problem]:
 
 
 def _exports(root: Node) -> Iterator[Problem]:
-    yield from _twice(choices(at(root, "exports"), "exports"), "an export")
+    chosen = choices(at(root, "exports"), "exports")
+    yield from _twice(chosen, "an export")
+    for placed in chosen:
+        if (name := str(placed[1].value)) in names("exporter") and name not in names("loader"):
+            yield _say(placed, f'nothing loads what "{name}" writes, so it could not be checked; its package has to register a loader too')
 
 
 def _signing(root: Node) -> Iterator[Problem]:
