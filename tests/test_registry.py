@@ -12,6 +12,7 @@ from safeflux import options, registry
 from safeflux.errors import RegistryError
 from safeflux.policy import read_policy
 from safeflux.registry import BUILT_IN, Kind, get, names, target
+from safeflux.wording import attack
 
 ACME = """
 def attack(model, task, *, strength: float = 0.5):
@@ -97,3 +98,10 @@ def test_every_built_in_is_there(kind: Kind, name: str) -> None:
     for option in options.options(kind, name).values():
         assert parameters[option.name].kind is inspect.Parameter.KEYWORD_ONLY
         assert parameters[option.name].default == option.default
+
+
+def test_every_attack_is_in_the_docs_and_has_words() -> None:
+    docs = (Path(__file__).parents[1] / "docs/attacks.md").read_text("utf-8")
+    for name in BUILT_IN["attack"]:
+        assert f"| `{name}` |" in docs
+        assert attack(name) not in (name, "")
