@@ -13,8 +13,7 @@ from safeflux.audit_early import Watch
 from safeflux.audit_instruments import Bench, open_bench
 from safeflux.audit_lines import lines, measures, unchecked
 from safeflux.audit_store import Drawings, Spent
-from safeflux.options import options
-from safeflux.plan.cost import images
+from safeflux.plan.attacking import SEEING, chosen
 from safeflux.policy import Choice, Policy
 from safeflux.policy.attached import digests
 from safeflux.types import AuditTask, Embedder, Finding, Prompt, Sample, Which
@@ -81,10 +80,10 @@ def audit(
     a detector cannot be had or does not know what it is asked for, or a concept's labelled pictures cannot be read.
     """
     bench = open_bench(policy, embedder)
-    tried, attacks = bench.tried(policy), chosen(policy)
+    tried, attacks = bench.tried(policy), [chosen(policy, attack) for attack in policy.audit.attacks]
     drawings, broken = Drawings(store), dict[str, str]()
     subjects: tuple[tuple[Which, Subject], ...] = (("base", base), ("erased", erased))
-    task = replace(task, digests={which: subject.digest for which, subject in subjects})
+    task = replace(task, digests={which: subject.digest for which, subject in subjects}, shows=bench.shows(policy))
     keys = {(which, a.name): _key(which, subject, a, task, policy) for which, subject in subjects for a in attacks}
     for which, subject in subjects:
         todo = [a for a in attacks if a.name not in broken]
@@ -104,12 +103,6 @@ def audit(
             pairs = shown(before, after, policy.report.pairs)
     spent = {(attack, which): drawings.spent(key) for (which, attack), key in keys.items()}
     return Audited(tuple(findings), tuple(pairs), bench.used(tried), spent)
-
-
-def chosen(policy: Policy) -> list[Choice]:
-    """The policy's attacks, each with its number of pictures if it takes one."""
-    takes = {attack.name: "images" in options("attack", attack.name) for attack in policy.audit.attacks}
-    return [Choice(a.name, {**a.options, "images": images(policy, a)} if takes[a.name] else a.options) for a in policy.audit.attacks]
 
 
 def shown(base: Sequence[Sample], erased: Sequence[Sample], n: int) -> list[BeforeAfter]:
@@ -157,7 +150,7 @@ def _run(attack: Choice, model: Flux1, task: AuditTask, drawings: Drawings, key:
     from safeflux.models.meter import counting
 
     samples, begun = drawings.begun(key)
-    kept = {(s.prompt.text, s.seed): s.image for s in samples}
+    kept = {(s.prompt.text, s.seed): s.image for s in samples if s.attack == attack.name}
     task = replace(task, kept=kept, enough=None if watch is None else watch.enough)
     drawn, saved = list[Sample](), len(samples)
     start = last = time.monotonic()
@@ -188,8 +181,10 @@ def _key(which: Which, subject: Subject, attack: Choice, task: AuditTask, policy
     concepts = [[c.name, c.category, c.targets, c.anchor, c.retain, c.label, dict(c.translations)] for c in task.concepts]
     given = {**attack.options, **digests(policy, attack)}
     parts: dict[str, Any] = {"model": subject.digest, "attack": attack.name, "options": given, "concepts": concepts}
+    judges = [[c.detector.name, dict(c.detector.options)] for c in policy.concepts]
     if which == "erased" and policy.audit.stop_early:
-        judges = [[c.detector.name, dict(c.detector.options)] for c in policy.concepts]
         parts["until"] = [asdict(policy.limits), judges]
+    if which == "erased" and attack.name in SEEING:
+        parts["seen by"] = judges
     parts["base"] = task.digests["base"]  # whose pictures an attack on the other model may work with
     return key("drawings", parts | {"retain": task.retain, "seed": task.seed, "steps": task.steps, "batch": task.batch})

@@ -25,7 +25,7 @@ class _Line:
     known: bool = False
 
     def see(self, sample: Sample) -> None:
-        if self.measure.pick(sample.prompt) and (self.among is None or (sample.prompt.text, sample.seed) in self.among):
+        if self.measure.counts(sample) and (self.among is None or (sample.prompt.text, sample.seed) in self.among):
             self.waiting.append(sample)
 
     def decided(self) -> bool:
@@ -55,7 +55,7 @@ class Watch:
         self._lines: list[_Line] = []
         for m in measures:
             if m.limit is not None:
-                detect, picked = instruments(m).detect, [s for s in base if m.pick(s.prompt)]
+                detect, picked = instruments(m).detect, [s for s in base if m.counts(s)]
                 works = works_on(picked, detect)
                 rate = len(works) / len(picked) if picked else 0.0
                 self._lines.append(_Line(m, detect, None if m.prompted else works, rate))

@@ -48,6 +48,22 @@ class Bench:
     def instruments(self, measure: Measure) -> Instruments:
         return Instruments(self.detectors[_place(measure)], self.embed)
 
+    def shows(self, policy: Policy) -> Shows:
+        """Tells whether pictures show what their prompts expect."""
+
+        def place(prompt: Prompt) -> tuple[str, ...]:
+            near = [c.name for c in policy.concepts if prompt.is_near(c)]
+            return ("concept", prompt.concept) if prompt.concept else ("neighbours", near[0]) if near else ("retained",)
+
+        def found(prompts: Sequence[Prompt], images: NDArray[np.uint8]) -> NDArray[np.bool_]:
+            seen = np.zeros(len(prompts), dtype=bool)
+            for where, labels in {(place(p), p.expects) for p in prompts}:
+                at = [i for i, p in enumerate(prompts) if (place(p), p.expects) == (where, labels)]
+                seen[at] = np.all([self.detectors[where](images[at], label) for label in labels], axis=0)
+            return seen
+
+        return found
+
     def tried(self, policy: Policy) -> dict[str, Labelled]:
         """By concept, how often its detector is wrong, where there are labelled pictures. StageError if they cannot be read."""
         found = {c.name: labelled(c, self.detectors["concept", c.name], policy) for c in policy.concepts}
@@ -106,20 +122,7 @@ def _once(load: Callable[[], Remembering]) -> Callable[[], Remembering]:
 
 def shows(policy: Policy) -> Shows:
     """Tells whether pictures show what their prompts expect, with the detectors the audit will ask. Raises like ``open_bench``."""
-    bench = open_bench(policy)
-
-    def place(prompt: Prompt) -> tuple[str, ...]:
-        near = [c.name for c in policy.concepts if prompt.is_near(c)]
-        return ("concept", prompt.concept) if prompt.concept else ("neighbours", near[0]) if near else ("retained",)
-
-    def found(prompts: Sequence[Prompt], images: NDArray[np.uint8]) -> NDArray[np.bool_]:
-        seen = np.zeros(len(prompts), dtype=bool)
-        for where, labels in {(place(p), p.expects) for p in prompts}:
-            at = [i for i, p in enumerate(prompts) if (place(p), p.expects) == (where, labels)]
-            seen[at] = np.all([bench.detectors[where](images[at], label) for label in labels], axis=0)
-        return seen
-
-    return found
+    return open_bench(policy).shows(policy)
 
 
 def _place(measure: Measure) -> tuple[str, ...]:

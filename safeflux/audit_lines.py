@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 
 from safeflux import registry
 from safeflux.metrics.counting import shows
-from safeflux.plan.cost import passes
-from safeflux.policy import Concept, Limit, Policy
+from safeflux.plan.attacking import chosen, effort
+from safeflux.policy import Choice, Concept, Limit, Policy
 from safeflux.report import decide
 from safeflux.statistics import lower, needed_n, upper
 from safeflux.statistics.anytime import lower_anytime, needed_anytime, upper_anytime
@@ -27,7 +27,7 @@ COMPARING = (*APART, "erase-eval")  # of the two models together, so that there 
 @dataclass(frozen=True)
 class Measure:
     """One metric on the samples whose prompt ``pick`` takes. ``labels``: what a detector has to know for it; ``keep``: the limit is a
-    floor, relative to the base model's rate; ``passes``: evaluations of the erased model a picture and step; ``early``: the erased
+    floor, relative to the base model's rate; ``asked``: the attack as it is called, None where it is only drawn; ``early``: the erased
     model may have stopped when the limit was decided."""
 
     concept: Concept | None
@@ -37,7 +37,7 @@ class Measure:
     limit: Limit | None
     labels: tuple[str, ...]
     keep: bool = False
-    passes: int = 1
+    asked: Choice | None = None
     early: bool = False
 
     @property
@@ -45,13 +45,17 @@ class Measure:
         """Whether every pair of prompt and noise counts, not only those that work on the base model."""
         return self.attack in PROMPTED
 
+    def counts(self, sample: Sample) -> bool:
+        """Whether ``sample`` is one of what is measured, and not beside it on the attack's curve."""
+        return self.pick(sample.prompt) and not sample.attack.startswith(f"{self.attack}, ")
+
 
 def measures(policy: Policy, attack: str) -> list[Measure]:
     """Everything that is measured on what ``attack`` drew."""
     limits, early = policy.limits, policy.audit.stop_early
     ceiling = limits.detection if attack == "none" else limits.attack_success
-    effort = next((passes(chosen) for chosen in policy.audit.attacks if chosen.name == attack), 1)
-    found = [Measure(c, attack, "detection", _about(c), ceiling, (c.label,), passes=effort, early=early) for c in policy.concepts]
+    asked = next((chosen(policy, one) for one in policy.audit.attacks if one.name == attack), None)
+    found = [Measure(c, attack, "detection", _about(c), ceiling, (c.label,), asked=asked, early=early) for c in policy.concepts]
     if attack == "none":
         found += [Measure(c, attack, "erase-eval", _about(c), None, (c.label,)) for c in policy.concepts]
         near = [c for c in policy.concepts if c.retain]
@@ -74,13 +78,13 @@ def lines(
 ) -> list[Finding]:
     """The findings of one measure, control first; if it breaks, one that says so. ``labelled``: how often its detector is wrong."""
     try:
-        picked = [s for s in base if m.pick(s.prompt)], [s for s in erased if m.pick(s.prompt)]
+        picked = [s for s in base if m.counts(s)], [s for s in erased if m.counts(s)]
         if m.limit is None and not any(picked):
             return []  # nothing of the kind was asked for
         if m.limit is None:
             return list(_measured(m, *picked, instruments, task))
         counted = _counted if m.prompted else _attacked
-        found = list(counted(m, *picked, instruments, task))
+        found = [*counted(m, *picked, instruments, task), *_beside(m, base, erased, instruments, task)]
         return [_with_correction(f, labelled) for f in found] if m.metric == "detection" and labelled else found
     except Exception as error:  # one broken measure must not take the others with it
         log.exception("%s on %s cannot be measured", m.metric, m.attack)
@@ -118,25 +122,42 @@ def _counted(m: Measure, base: list[Sample], erased: list[Sample], instruments: 
 
 
 def _attacked(m: Measure, base: list[Sample], erased: list[Sample], instruments: Instruments, task: AuditTask) -> Iterator[Finding]:
-    """A rate over the effective pairs: those (prompt, seed) from which the base model draws the concept.
+    """A rate over the effective pairs, held to the limit."""
+    assert m.limit is not None
+    effective, control, found = _effective(m, base, erased, instruments, task)
+    yield from (effective, control, judged(found, control, m.limit, early=m.early))
+
+
+def _effective(
+    m: Measure, base: list[Sample], erased: list[Sample], instruments: Instruments, task: AuditTask
+) -> tuple[Finding, Finding, Finding]:
+    """A rate over the effective pairs, those (prompt, seed) from which the base model draws the concept, after its control.
 
     How many of all those tried are effective is a line of its own, "effective", of the base model.
     """
-    assert m.limit is not None
     metric = registry.get("metric", m.metric)
     works = works_on(base, instruments.detect)
     if stray := [s for s in erased if (s.prompt.text, s.seed) not in {(b.prompt.text, b.seed) for b in base}]:
         raise ValueError(f"{len(stray)} of {len(erased)} pictures have no control: the base model was not given the same prompt and noise")
     effective = [s for s in erased if (s.prompt.text, s.seed) in works]
-    yield _line(replace(m, metric="effective"), "base", metric(base, base, instruments), "control", len(base), task)
+    tried = _line(replace(m, metric="effective"), "base", metric(base, base, instruments), "control", len(base), task)
     told = f"of {len(base)} pairs of prompt and noise, the {len(works)} from which the base model draws it"
     kept = [s for s in base if (s.prompt.text, s.seed) in works]
     control = _line(m, "base", metric(kept, base, instruments) if kept else None, "control", len(base), task)
-    yield replace(control, reason=told)
     found = _line(m, "erased", metric(effective, base, instruments) if effective else None, "measured", len(erased), task)
     if m.early and len(effective) < len(works):
         found = replace(found, planned=len(works))
-    yield judged(replace(found, k=found.k or 0, reason=told), control, m.limit, early=m.early)
+    return tried, replace(control, reason=told), replace(found, k=found.k or 0, reason=told)
+
+
+def _beside(m: Measure, base: Sequence[Sample], erased: Sequence[Sample], instruments: Instruments, task: AuditTask) -> Iterator[Finding]:
+    """The points of the attack's curve, without a limit. Their control is what the base model drew at the same point, or else for the
+    attack itself."""
+    for point in dict.fromkeys(s.attack for s in erased if m.pick(s.prompt) and not m.counts(s)):
+        own = [s for s in base if m.pick(s.prompt) and s.attack == point] or [s for s in base if m.counts(s)]
+        there = [s for s in erased if m.pick(s.prompt) and s.attack == point]
+        _, control, found = _effective(replace(m, attack=point, asked=None), own, there, instruments, task)
+        yield from (control, found if found.n else replace(found, status="unchecked"))
 
 
 def works_on(samples: Sequence[Sample], detect: Detector) -> frozenset[tuple[str, int]]:
@@ -171,7 +192,8 @@ def judged(finding: Finding, control: Finding, limit: Limit, *, keep: bool = Fal
 
 def _line(m: Measure, which: Which, score: Score | None, status: Status, pictures: int, task: AuditTask) -> Finding:
     """``pictures`` were drawn for it; without a score there was nothing to count."""
-    concept, cost = (None if m.concept is None else m.concept.name), pictures * task.steps * (m.passes if which == "erased" else 1)
+    concept, each = (None if m.concept is None else m.concept.name), effort(m.asked or Choice("none"), task.steps)
+    cost = each.of_erased(pictures) if which == "erased" else pictures * each.base
     if score is None:
         return Finding(concept, m.attack, m.metric, which, None, 0, None, None, None, status, seed=task.seed, cost=cost)
     return Finding(

@@ -44,6 +44,31 @@ def value(kind: Kind, name: str, option: str, chosen: Mapping[str, object], othe
 
 
 @cache
+def presets(kind: Kind, name: str) -> Mapping[str, Mapping[str, object]]:
+    """By preset, the options that a registered function has other values for there: the constant ``PRESETS`` of its module, if any.
+
+    Raises OptionError unless it is a literal that names options of the function.
+    """
+    where = target(kind, name)
+    tree, _ = _parse(where.partition(":")[0])
+    for node in tree.body:
+        match node:
+            case (
+                ast.Assign(targets=[ast.Name(id="PRESETS")], value=given)
+                | ast.AnnAssign(target=ast.Name(id="PRESETS"), value=ast.expr() as given)
+            ):
+                try:
+                    found: Mapping[str, Mapping[str, object]] = ast.literal_eval(given)
+                    unknown = {option for chosen in found.values() for option in chosen} - read(where).keys()
+                except (ValueError, AttributeError) as error:
+                    raise OptionError(f"{where}: PRESETS is no literal of options by preset: {error}") from error
+                if unknown:
+                    raise OptionError(f"{where}: PRESETS names {', '.join(sorted(unknown))}, which {name} does not take")
+                return found
+    return {}
+
+
+@cache
 def read(where: str) -> Mapping[str, Option]:
     """The options of "module:function", following a ``from x import function`` to where it is written."""
     module, _, function = where.partition(":")

@@ -32,6 +32,8 @@ BUILT_IN: dict[Kind, dict[str, str]] = {
         "prompts": "safeflux.attacks.prompts:prompts",
         "ring-a-bell": "safeflux.attacks.ring_a_bell:ring_a_bell",
         "embedding-pgd": "safeflux.attacks.embedding_pgd:embedding_pgd",
+        "noise": "safeflux.attacks.noise:noise",
+        "completion": "safeflux.attacks.completion:completion",
     },
     "metric": {
         "detection": "safeflux.metrics.detection:detection",

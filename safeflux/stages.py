@@ -170,6 +170,7 @@ def audit_task(run: Run, cache: Path) -> AuditTask:
         cache=cache,
         progress=run.progress("audit"),
         folder=folder(policy),
+        base=Path(plan.model_dir),
     )
 
 

@@ -70,7 +70,10 @@ class TextCond:
 
 @dataclass(frozen=True)
 class Sample:
-    """One picture: ``image`` [H, W, 3] uint8, the prompt (or attack text) it came from, its noise seed, its attack."""
+    """One picture: ``image`` [H, W, 3] uint8, the prompt (or attack text) it came from, its noise seed, its attack.
+
+    ``attack`` is the attack's name or, for pictures that no limit is for, that and a point of its curve: "embedding-pgd, radius 0.05".
+    """
 
     image: NDArray[np.uint8]
     prompt: Prompt
@@ -85,8 +88,9 @@ class AuditTask:
     ``steps`` a picture, ``batch`` pictures at a time; ``cache``: where an attack may keep what is dear to find again; ``folder``: where
     relative paths in its options start.
     ``which`` of the two models it is for, base first, and the ``digests`` of what their pictures depend on, are set by the audit;
-    so are ``kept``, what an interrupted run has already drawn by prompt text and seed, and ``enough``, which says whether a limit is
-    decided and pictures of a prompt need not be drawn any more.
+    so are ``kept``, what an interrupted run has already drawn by prompt text and seed, ``enough``, which says whether a limit is
+    decided and pictures of a prompt need not be drawn any more, and ``shows``: an attacker sees whether he has what he wanted.
+    ``base`` is the base model's directory, for attacks that put parts of it back.
     """
 
     concepts: tuple[Concept, ...]
@@ -101,6 +105,8 @@ class AuditTask:
     digests: Mapping[Which, str] = field(default_factory=dict)
     kept: Mapping[tuple[str, int], NDArray[np.uint8]] = field(default_factory=dict)
     enough: Callable[[Prompt], bool] | None = None
+    shows: Shows | None = None
+    base: Path | None = None
 
 
 class Detector(Protocol):

@@ -16,6 +16,8 @@ ATTACKS = {
     "prompts": "prompts of a list",
     "ring-a-bell": "Ring-A-Bell search",
     "embedding-pgd": "optimised embeddings",
+    "noise": "best of many noises",
+    "completion": "pictures the base model began",
 }
 METRICS = {
     "detection": "concept shown",
@@ -81,7 +83,9 @@ def number(value: float | None) -> str:
 
 
 def attack(name: str) -> str:
-    return ATTACKS.get(name, name)
+    """An attack's name in words; a point of its curve stays as it is."""
+    own, comma, point = name.partition(", ")
+    return f"{ATTACKS.get(own, own)}{comma}{point}"
 
 
 def begin(words: str) -> str:

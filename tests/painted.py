@@ -79,13 +79,22 @@ def riddle(model: Painter, task: AuditTask, *, images: int = 60, hidden: int = 0
     return draw(model, task, seeded(prompts, task, "riddle"), "riddle")  # type: ignore[arg-type]
 
 
+def ladder(model: Painter, task: AuditTask, *, images: int = 60) -> Iterator[Sample]:
+    """An attack with a curve: on its second step the erased model is asked for what it still paints."""
+    yield from riddle(model, task, images=images)
+    if task.which == "erased":
+        for sample in riddle(model, task, images=images):
+            paint = np.array(COLOURS["sword"], np.uint8) + np.zeros_like(sample.image)
+            yield replace(sample, image=paint + np.uint8(9), attack="ladder, step 2")
+
+
 def broken(model: Painter, task: AuditTask, *, images: int = 60) -> Iterator[Sample]:
     raise RuntimeError("out of riddles")
 
 
 @pytest.fixture
 def plug_ins(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    for kind, names in (("attack", ("riddle", "broken")), ("detector", ("painted", "forgetful"))):
+    for kind, names in (("attack", ("riddle", "broken", "ladder")), ("detector", ("painted", "forgetful"))):
         table = registry.BUILT_IN[kind]  # type: ignore[index]
         monkeypatch.setitem(registry.BUILT_IN, kind, table | {name: f"{__name__}:{name}" for name in names})  # type: ignore[arg-type]
     registry._table.cache_clear()

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from painted import SWORD, Means, Painter, line, make_policy, plug_ins, run  # noqa: F401
 
-from safeflux.audit import Subject, audit, chosen
+from safeflux.audit import Subject, audit
 from safeflux.audit_lines import judged
 from safeflux.audit_store import Drawings
 from safeflux.errors import StageError
+from safeflux.plan.attacking import chosen
 from safeflux.policy import Choice, Limit
 from safeflux.report import verdict
 from safeflux.types import AuditTask, Finding, Prompt, Report, Sample
@@ -167,7 +168,7 @@ def test_progress_names_the_model_and_the_attack() -> None:
 
 def test_an_attack_takes_its_own_number_of_pictures() -> None:
     policy = make_policy(Choice("none"), Choice("riddle", {"images": 30}), images=50)
-    assert [choice.options["images"] for choice in chosen(policy)] == [50, 30]
+    assert [choice.options["images"] for choice in (chosen(policy, attack) for attack in policy.audit.attacks)] == [50, 30]
 
 
 def test_samples_come_back_from_the_store_as_they_were(tmp_path: Path) -> None:
@@ -192,3 +193,24 @@ def _counted(k: int, n: int, model: str = "erased") -> Finding:
 ])  # fmt: skip
 def test_a_floor_needs_enough_pictures_as_well(k: int, n: int, status: str) -> None:
     assert judged(_counted(k, n), _counted(60, 60, "base"), Limit(0.9), keep=True).status == status
+
+
+def test_points_of_a_curve_are_measured_beside_and_held_to_no_limit() -> None:
+    audited = run(Painter(), Painter(gone=("sword", "blade")), make_policy(Choice("none"), Choice("ladder")))
+    found = [f for f in audited.findings if f.limit is None]
+    beside = [f for f in found if f.attack == "ladder, step 2"]
+    assert [(f.model, f.k, f.n, f.status) for f in beside] == [("base", 60, 60, "control"), ("erased", 60, 60, "measured")]
+    main = [f for f in found if f.attack == "ladder"]
+    assert all(f.model == "base" for f in main), "the attack itself is held to the limit"
+
+
+def test_a_curve_of_what_the_base_model_cannot_draw_is_unchecked() -> None:
+    found = run(Painter(gone=("sword", "blade")), Painter(gone=("sword", "blade")), make_policy(Choice("none"), Choice("ladder"))).findings
+    (beside,) = [f for f in found if f.attack == "ladder, step 2" and f.model == "erased"]
+    assert (beside.status, beside.n, beside.limit) == ("unchecked", 0, None)
+
+
+def test_what_an_early_stop_counts_is_the_attack_and_not_its_curve() -> None:
+    policy = make_policy(Choice("none"), Choice("ladder"), early=True)
+    found = line(run(Painter(), Painter(gone=("sword", "blade")), policy).findings, "ladder", "detection")
+    assert (found.k, found.status) == (0, "passed")

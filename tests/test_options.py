@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from safeflux.errors import OptionError
-from safeflux.options import options, read, value
-from safeflux.registry import BUILT_IN, Kind, names
+from safeflux.options import options, presets, read, value
+from safeflux.registry import BUILT_IN, Kind, _table, names
 
 PLUGIN = """
 from __future__ import annotations
@@ -92,3 +92,24 @@ def test_values_as_they_will_be_used() -> None:
     assert value("attack", "ring-a-bell", "generations", {"generations": 20}, 1) == 20
     assert value("attack", "ring-a-bell", "population", {}, 1) == 200
     assert value("attack", "none", "generations", {}, 1) == 1
+
+
+@pytest.mark.parametrize(("text", "said"), [
+    ('PRESETS = {"quick": {"n": 2}, "full": {"word": "x"}}', ""), ('PRESETS = {"quick": {"m": 2}}', "names m, which acme does not take"),
+    ("PRESETS = {'quick': {'n': LIMIT}}", "is no literal"),
+])  # fmt: skip
+def test_presets_are_read_without_importing(plugin: Path, monkeypatch: pytest.MonkeyPatch, text: str, said: str) -> None:
+    (plugin / "deep.py").write_text(f"{PLUGIN}\n{text}\n", "utf-8")
+    monkeypatch.setitem(BUILT_IN, "attack", {"acme": "acme_options.deep:attack"})
+    _table.cache_clear()
+    presets.cache_clear()
+    try:
+        if said:
+            with pytest.raises(OptionError, match=said):
+                presets("attack", "acme")
+        else:
+            assert presets("attack", "acme") == {"quick": {"n": 2}, "full": {"word": "x"}}
+    finally:
+        monkeypatch.undo()
+        _table.cache_clear()
+        presets.cache_clear()

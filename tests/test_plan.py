@@ -12,10 +12,13 @@ from report_example import CONCEPTS, example
 
 from safeflux import report
 from safeflux.errors import PlanError
+from safeflux.options import presets
 from safeflux.plan import Geometry, Plan, describe, make_plan
+from safeflux.plan.attacking import chosen, effort, images
 from safeflux.plan.base import directory_digest
-from safeflux.plan.cost import images, memory
+from safeflux.plan.cost import memory
 from safeflux.policy import Choice, Limit, Policy, load_policy, read_policy
+from safeflux.registry import names
 from safeflux.statistics import lower, upper
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -105,11 +108,13 @@ def test_the_released_recipe_costs_two_passes_forward_and_two_back(policy: Polic
 
 def test_following_gradients_costs_passes_and_memory(policy: Policy) -> None:
     def audited(**options: object) -> Policy:
-        attacks = (Choice("none"), Choice("embedding-pgd", {"iterations": 6, "restarts": 2, **options}))
+        attacks = (Choice("none"), Choice("embedding-pgd", {"iterations": 6, "restarts": 2, "curve": (), **options}))
         return replace(policy, audit=replace(policy.audit, attacks=attacks))
 
     plan = make_plan(audited())
     assert plan.costs[-1].evaluations == 4 * 40 * 2 * (1 + 2 * (6 * 2 + 1))  # steps, pictures, concepts; base, then starts
+    curve = make_plan(audited(curve=(0.2, 0.3)))
+    assert curve.costs[-1].evaluations == 4 * 40 * 2 * (1 + 3 * 2 * (6 * 2 + 1))
     again = make_plan(audited(recompute=True))
     assert again.costs[-1].evaluations == 4 * 40 * 2 * (1 + 2 * (6 * 3 + 1))
     held = [make_plan(audited(batch=batch, recompute=recompute)).memory for batch, recompute in ((16, False), (17, False), (60, True))]
@@ -229,6 +234,24 @@ def test_budgets_are_where_the_bound_crosses_the_limit(policy: Policy) -> None:
 def test_presets_decide_where_nothing_else_does(policy: Policy) -> None:
     bare = replace(policy, audit=replace(policy.audit, preset="quick", images=None))
     assert [images(bare, attack) for attack in bare.audit.attacks] == [60, 50, 60]
+    attacks = (Choice("none"), Choice("noise"), Choice("noise", {"draws": 3, "images": 7}))
+    quick, full = (chosen_in(replace(bare, audit=replace(bare.audit, preset=preset, attacks=attacks))) for preset in ("quick", "full"))
+    assert quick == [{"images": 60}, {"images": 40, "draws": 8}, {"images": 7, "draws": 3}]
+    assert full[1] == {"images": 500, "draws": 24}
+    fewer = replace(bare, audit=replace(bare.audit, images=30, attacks=attacks))
+    assert [choice["images"] for choice in chosen_in(fewer)] == [30, 30, 7]
+
+
+def chosen_in(policy: Policy) -> list[dict[str, object]]:
+    return [dict(chosen(policy, attack).options) for attack in policy.audit.attacks]
+
+
+@pytest.mark.parametrize("name", names("attack"))
+def test_presets_name_presets_and_options_of_their_attack(name: str) -> None:
+    known = presets("attack", name)
+    assert set(known) <= {"quick", "standard", "full"}
+    for options in known.values():
+        assert effort(Choice(name, options), 4).erased >= 1
 
 
 # Base models

@@ -12,6 +12,7 @@ from safeflux import options, registry
 from safeflux.errors import RegistryError
 from safeflux.policy import read_policy
 from safeflux.registry import BUILT_IN, Kind, get, names, target
+from safeflux.wording import attack
 
 ACME = """
 def attack(model, task, *, strength: float = 0.5):
@@ -110,3 +111,10 @@ def test_an_exporter_that_nobody_loads_is_refused_before_anything_is_trained(acm
     acme.write_text("[safeflux.exporters]\nacme = acme_registry:attack\n[safeflux.loaders]\nacme = acme_registry:attack\n", "utf-8")
     registry._table.cache_clear()
     assert read_policy(GOOD.replace("exports: [diffusers]", "exports: [acme]").encode(), None).exports[0].name == "acme"
+
+
+def test_every_attack_is_in_the_docs_and_has_words() -> None:
+    docs = (Path(__file__).parents[1] / "docs/attacks.md").read_text("utf-8")
+    for name in BUILT_IN["attack"]:
+        assert f"| `{name}` |" in docs
+        assert attack(name) not in (name, "")

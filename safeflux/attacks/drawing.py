@@ -19,7 +19,7 @@ def seeded(prompts: Sequence[Prompt], task: AuditTask, group: str) -> list[Seede
 
     So base and erased model draw a prompt from the same noise, and no two groups share any.
     """
-    return [(prompt, _seed(f"{task.seed}/{group}/{i}")) for i, prompt in enumerate(prompts)]
+    return [(prompt, seed_of(f"{task.seed}/{group}/{i}")) for i, prompt in enumerate(prompts)]
 
 
 def draw(model: Flux1, task: AuditTask, pairs: Sequence[Seeded], attack: str) -> Iterator[Sample]:
@@ -39,5 +39,16 @@ def draw(model: Flux1, task: AuditTask, pairs: Sequence[Seeded], attack: str) ->
             task.progress(attack, min(start + task.batch, len(pairs)), len(pairs))
 
 
-def _seed(text: str) -> int:
+def batches(task: AuditTask, pairs: Sequence[Seeded], size: int, attack: str) -> Iterator[Sequence[Seeded]]:
+    """``pairs`` in their order, ``size`` at a time, reporting progress; without batches of which there are enough pictures."""
+    for start in range(0, len(pairs), size):
+        part = pairs[start : start + size]
+        if task.enough is None or not all(task.enough(prompt) for prompt, _ in part):
+            yield part
+        if task.progress:
+            task.progress(attack, start + len(part), len(pairs))
+
+
+def seed_of(text: str) -> int:
+    """A seed of noise, 0 .. 2^31."""
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4]) >> 1

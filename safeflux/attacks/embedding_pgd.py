@@ -15,27 +15,28 @@ The base model's own pictures are the control: it draws the concept already, so 
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from safeflux import prompts
-from safeflux.attacks.drawing import Seeded, seeded
-from safeflux.errors import OptionError, StageError
+from safeflux.attacks.drawing import Seeded, batches
+from safeflux.attacks.taught import direct, once, way
+from safeflux.errors import OptionError
 from safeflux.train import ball
 from safeflux.train.rollout import rollout
 from safeflux.types import AuditTask, Sample, TextCond
 
 if TYPE_CHECKING:
     from safeflux.models.flux1 import Flux1
+
+PRESETS = {
+    "standard": {"iterations": 20, "curve": (0.03, 0.3)},
+    "full": {"iterations": 50, "restarts": 2, "curve": (0.01, 0.03, 0.3, 1.0)},
+}
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +68,7 @@ def embedding_pgd(
     *,
     images: int = 60,
     radius: float = 0.1,
+    curve: tuple[float, ...] = (),
     iterations: int = 10,
     step: float = 0.25,
     restarts: int = 1,
@@ -75,35 +77,37 @@ def embedding_pgd(
 ) -> Iterator[Sample]:
     """``images`` pictures a concept, by its first name in sentences of the audit's split, each from noise of its own.
 
-    Costs the base model one rollout a picture, the erased one ``restarts`` times ``iterations`` with a backward pass each and one without.
-    The base model comes first: its latents are kept in ``task.cache`` and are what the erased model is driven to; so is every batch that
-    was attacked, where the audit says which weights these are. Detection is the audit's, on the final picture, and not by the loss.
+    ``curve``: further radii, measured beside. The base model takes one rollout a picture, the erased one for every radius ``restarts``
+    times ``iterations`` with a backward pass each and one without. The base model comes first: its latents (``taught.way``) are what the
+    erased model is driven to. Detection is the audit's, on the final picture, and not by the loss.
 
     Raises StageError without a cache, or when the base model has not been here; OptionError for numbers that make no sense.
     """
-    if radius < 0 or step <= 0 or min(images, iterations, restarts, batch) < 1:
+    if min(radius, *curve, 0) < 0 or step <= 0 or min(images, iterations, restarts, batch) < 1:
         raise OptionError(
             f"embedding-pgd: radius {radius:g}, step {step:g}, images {images}, iterations {iterations}, restarts {restarts}, "
             f"batch {batch}; wanted a radius of at least 0, a step above 0 and at least 1 of the others"
         )
-    hunt = Hunt(radius, iterations, step, restarts, recompute)
-    pairs = plan(task, images)
-    for start in range(0, len(pairs), batch):
-        part = pairs[start : start + batch]
-        latents = _teach(model, task, part) if task.which == "base" else _attacked(model, task, part, hunt)
-        for (prompt, seed), image in zip(part, model.decode(latents), strict=True):
-            yield Sample(image, prompt, seed, "embedding-pgd")
-        if task.progress:
-            task.progress("embedding-pgd", start + len(part), len(pairs))
+    for part in batches(task, direct(task, images), batch, "embedding-pgd"):
+        target = way(model, task, part, "embedding-pgd")[:, -1]
+        for at in (radius,) if task.which == "base" else (radius, *curve):
+            hunt = Hunt(at, iterations, step, restarts, recompute)
+            latents = target if task.which == "base" else _attacked(model, task, part, target, hunt)
+            name = "embedding-pgd" if at == radius else f"embedding-pgd, radius {at:g}"
+            for (prompt, seed), image in zip(part, model.decode(latents), strict=True):
+                yield Sample(image, prompt, seed, name)
 
 
-def plan(task: AuditTask, images: int) -> list[Seeded]:
-    """The prompts that are started from, and their noise."""
-    found: list[Seeded] = []
-    for c in task.concepts:
-        asked = prompts.about(c.name, c.targets[:1], c.category, images, split="audit", seed=task.seed, label=c.label, kind="attack")
-        found += seeded(asked, task, f"embedding-pgd/{c.name}")
-    return found
+def _attacked(model: Flux1, task: AuditTask, part: Sequence[Seeded], target: Tensor, hunt: Hunt) -> Tensor:
+    """The latents that the attack ends with."""
+
+    def look() -> dict[str, Tensor]:
+        seeds, cond = [seed for _, seed in part], model.encode([prompt.text for prompt, _ in part])
+        found = search(model, model.noise(seeds), cond, target, seeds, task.steps, hunt)
+        log.debug("embedding-pgd: radius %g, mean loss %.4f over %d pictures", hunt.radius, found.loss.mean().item(), len(part))
+        return {"latents": found.latents}
+
+    return once(model, task, "embedding-pgd", asdict(hunt), look, part)["latents"]
 
 
 def search(model: Flux1, noise: Tensor, cond: TextCond, target: Tensor, seeds: Sequence[int], steps: int, hunt: Hunt) -> Found:
@@ -151,51 +155,3 @@ def _better(a: Found, b: Found) -> Found:
 
     delta = TextCond(pick(a.delta.sequence, b.delta.sequence), pick(a.delta.pooled, b.delta.pooled))
     return Found(pick(a.latents, b.latents), delta, pick(a.loss, b.loss))
-
-
-def _teach(model: Flux1, task: AuditTask, part: Sequence[Seeded]) -> Tensor:
-    """The base model's latents for the plain prompts, kept for the attack on the other."""
-    latents = model.sample(model.noise([s for _, s in part]), model.encode([p.text for p, _ in part]), steps=task.steps)
-    _save(latents, _path(task, part))
-    return latents
-
-
-def _attacked(model: Flux1, task: AuditTask, part: Sequence[Seeded], hunt: Hunt) -> Tensor:
-    """The latents that the attack ends with; those of an earlier, interrupted audit of the same weights where they are kept."""
-    path = _path(task, part, hunt) if task.digests.get("erased") else None
-    if path is not None and (kept := _load(path, model)) is not None:
-        return kept
-    target = _load(_path(task, part), model)
-    if target is None:
-        raise StageError(
-            f"embedding-pgd: {task.cache} lacks the base model's latents for these prompts, which the erased model is to be driven to; "
-            "attack the base model first, with the same task and number of pictures (if its pictures are kept from before, remove them)"
-        )
-    seeds = [seed for _, seed in part]
-    cond = model.encode([prompt.text for prompt, _ in part])
-    found = search(model, model.noise(seeds), cond, target, seeds, task.steps, hunt)
-    log.debug("embedding-pgd: mean loss %.4f over %d pictures", found.loss.mean().item(), len(part))
-    if path is not None:
-        _save(found.latents, path)
-    return found.latents
-
-
-def _path(task: AuditTask, part: Sequence[Seeded], hunt: Hunt | None = None) -> Path:
-    """Named by all that the latents depend on: prompts, noise, steps and the base model; with ``hunt``, the attack on the other too."""
-    if task.cache is None:
-        raise StageError("embedding-pgd needs a directory for the base model's latents (task.cache), and was given none; name one")
-    parts: list[object] = [[p.text for p, _ in part], [s for _, s in part], task.steps, task.digests.get("base", "")]
-    if hunt is not None:
-        parts += [task.digests["erased"], asdict(hunt)]
-    return task.cache / f"embedding-pgd-{hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:24]}.safetensors"
-
-
-def _save(latents: Tensor, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    save_file({"latents": latents.cpu().contiguous()}, partial)
-    partial.replace(path)
-
-
-def _load(path: Path, model: Flux1) -> Tensor | None:
-    return load_file(path)["latents"].to(model.device) if path.is_file() else None

@@ -9,8 +9,9 @@ from importlib import metadata
 
 from safeflux import prompts
 from safeflux.options import options
+from safeflux.plan.attacking import chosen, images
 from safeflux.plan.base import Geometry, find_base
-from safeflux.plan.cost import Budget, Cost, budgets, costs, images, memory, precision, time_class
+from safeflux.plan.cost import Budget, Cost, budgets, costs, memory, precision, time_class
 from safeflux.plan.earlier import Earlier, find_earlier
 from safeflux.plan.erasing import TRAIN_PROMPTS
 from safeflux.policy import Choice, Concept, Policy
@@ -106,12 +107,10 @@ def version() -> str:
 
 
 def _all_options(policy: Policy) -> dict[str, dict[str, object]]:
-    chosen: list[tuple[Kind, Choice]] = [("method", policy.method), *(("attack", one) for one in policy.audit.attacks)]
+    every: list[tuple[Kind, Choice]] = [("method", policy.method), *(("attack", chosen(policy, one)) for one in policy.audit.attacks)]
     found: dict[str, dict[str, object]] = {}
-    for kind, choice in chosen:
+    for kind, choice in every:
         defaults = {name: option.default for name, option in options(kind, choice.name).items()}
-        if "images" in defaults:
-            defaults["images"] = images(policy, choice)
         files = digests(policy, choice) if kind == "attack" else {}
         found[f"{kind} {choice.name}"] = defaults | dict(choice.options) | files
     return found

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from safeflux.errors import PlanError
 from safeflux.options import options, value
+from safeflux.plan.attacking import chosen, effort, images
 from safeflux.plan.base import Geometry
 from safeflux.plan.erasing import CANDIDATES, TRAIN_PROMPTS, erasing, gradient, kept
 from safeflux.policy import Choice, Limit, Policy
@@ -16,7 +17,6 @@ from safeflux.policy.places import place
 from safeflux.statistics import needed_n, upper
 from safeflux.statistics.anytime import needed_anytime, upper_anytime
 
-PRESETS = {"quick": 60, "standard": 200, "full": 500}  # pictures per concept and attack
 _CPU, _GPU = 4e10, 3e14  # operations a second: two cores in float32; one data-centre GPU in bfloat16 at under half its peak
 _CARDS = (24, 40, 80, 141)  # GB
 _SMALL = 10**9  # parameters up to which a transformer is worked on in float32 on a CPU
@@ -42,14 +42,6 @@ class Budget:
     limit: Limit
 
 
-def images(policy: Policy, attack: Choice) -> int:
-    """Pictures per concept: the attack's own option, else ``audit.images``, else the preset's."""
-    own = attack.options.get("images")
-    if isinstance(own, int):
-        return own
-    return policy.audit.images or PRESETS[policy.audit.preset]
-
-
 def costs(policy: Policy, geometry: Geometry) -> tuple[Cost, ...]:
     """In the order of the stages. A backward pass counts as one evaluation: with frozen weights it costs what a forward pass does."""
     steps, concepts = geometry.steps, len(policy.concepts)
@@ -58,30 +50,19 @@ def costs(policy: Policy, geometry: Geometry) -> tuple[Cost, ...]:
         Cost("prepare", f"{pairs} pairs of prompt and anchor a concept, to keep {TRAIN_PROMPTS}", 2 * pairs * concepts * steps),
         Cost("erase", *erasing(policy, geometry)),
     ]
-    for attack in policy.audit.attacks:
+    for attack in (chosen(policy, one) for one in policy.audit.attacks):
         n = images(policy, attack)
         drawn = n * concepts
         if attack.name == "none":  # neighbours of each concept, and general nouns, are drawn the same way
             drawn += n * sum(bool(one.retain) for one in policy.concepts) + n
-        effort = passes(attack)
-        what = f"{attack.name}: {drawn} pictures by the base model and the erased one" + (
-            f", {effort} passes a picture by the latter" if effort > 1 else ""
-        )
-        found.append(Cost("audit", what, (1 + effort) * drawn * steps, _texts(attack, concepts)))
+        each = effort(attack, steps)
+        what = f"{attack.name}: {drawn} pictures by the base model and the erased one"
+        if each.erased > steps:
+            what += f", {each.erased // steps} passes a picture by the latter"
+        if each.concept:
+            what += f", which learns first: {each.concept} a concept"
+        found.append(Cost("audit", what, drawn * (each.base + each.erased) + concepts * each.concept, _texts(attack, concepts)))
     return tuple(found)
-
-
-def passes(attack: Choice) -> int:
-    """Evaluations of the erased model a picture and step, at most: 1 for an attack that only draws.
-
-    One that follows gradients takes a forward and a backward pass an iteration, forward again if steps are recomputed, and a last one.
-    """
-    if not {"iterations", "restarts"} <= options("attack", attack.name).keys():
-        return 1
-    iterations, restarts, recompute = (
-        value("attack", attack.name, name, attack.options, 0) for name in ("iterations", "restarts", "recompute")
-    )
-    return restarts * (iterations * (2 + bool(recompute)) + 1)
 
 
 def _texts(attack: Choice, concepts: int) -> int:
@@ -149,8 +130,8 @@ def memory(policy: Policy, geometry: Geometry) -> int:
     Measured on FLUX.1 in bfloat16 (weights 22.2 GiB, 8.4 GiB a picture of 512 pixels and step).
     """
     worst = max(kept(policy, geometry), geometry.text_parameters)
-    for attack in policy.audit.attacks:
-        if passes(attack) > 1:
+    for attack in (chosen(policy, one) for one in policy.audit.attacks):
+        if effort(attack, geometry.steps).gradient:
             batch, again = (value("attack", attack.name, name, attack.options, 0) for name in ("batch", "recompute"))
             worst = max(worst, geometry.text_parameters + gradient(geometry, batch, recompute=bool(again)))
     size, room = (4, 2**28) if precision(geometry) == "float32" else (2, 2**31)

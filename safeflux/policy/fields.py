@@ -148,11 +148,19 @@ def _limits() -> dict[str, Any]:
     )
 
 
+_ATTACKS = "How to look; default: none, paraphrase, ring-a-bell, embedding-pgd"
+
+
 def _audit() -> dict[str, Any]:
     return _object(
         {
             "preset": {"title": "How hard to look", "type": "string", "enum": list(get_args(Preset)), "default": "standard"},
-            "attacks": {"title": "How to look; default: every built-in attack", "type": "array", "minItems": 1, "items": _choice("attack")},
+            "attacks": {
+                "title": _ATTACKS,
+                "type": "array",
+                "minItems": 1,
+                "items": _choice("attack"),
+            },
             "images": {"title": "Pictures per concept and attack", "type": "integer", "minimum": 1, "maximum": 100_000},
             "stop_early": {"title": "Stop drawing once a limit is decided", "type": "boolean", "default": False},
         }

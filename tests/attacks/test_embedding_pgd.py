@@ -9,53 +9,30 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from shaken import NEON, STEPS, SWORD, same, task
 
 from safeflux import prompts, registry
-from safeflux.attacks.embedding_pgd import Hunt, embedding_pgd, plan, search
+from safeflux.attacks.embedding_pgd import Hunt, embedding_pgd, search
+from safeflux.attacks.taught import direct
 from safeflux.audit import Audited, Subject, audit
 from safeflux.errors import OptionError, StageError
 from safeflux.models.flux1 import Flux1
-from safeflux.plan.cost import passes
-from safeflux.policy import Audit, Base, Choice, Concept, Limit, Limits, Policy, ReportSettings, Signing
+from safeflux.plan.attacking import effort
+from safeflux.policy import Audit, Base, Choice, Limit, Limits, Policy, ReportSettings, Signing
 from safeflux.train.ball import lengths
 from safeflux.types import AuditTask, Sample
 
-SWORD = Concept("sword", "object", ("sword", "blade"), "", (), Choice("seer"), "sword")
-NEON = Concept("neon", "style", ("neon",), "", (), Choice("seer"), "neon")
-STEPS = 2
 HUNT = Hunt(radius=0.2, iterations=6, step=0.25, restarts=1, recompute=False)
 SMALL = {"images": 6, "radius": 0.2, "iterations": 3, "batch": 4}
-
-
-@pytest.fixture(scope="module")
-def base(tiny: Path) -> Flux1:
-    return Flux1.load(tiny)
-
-
-@pytest.fixture(scope="module")
-def erased(tiny: Path) -> Flux1:
-    model, shake = Flux1.load(tiny), torch.Generator().manual_seed(5)
-    for weight in model.transformer.parameters():
-        weight.add_(0.3 * weight.std() * torch.randn(weight.shape, generator=shake) if weight.numel() > 1 else 0)
-    return model
-
-
-def task(cache: Path | None, which: str = "base", *concepts: Concept, seed: int = 3) -> AuditTask:
-    digests = {"base": "b", "erased": "e"}
-    return AuditTask(concepts or (SWORD,), (), seed, STEPS, batch=8, cache=cache, which=which, digests=digests)  # type: ignore[arg-type]
 
 
 def run(model: Flux1, task: AuditTask, **options: object) -> list[Sample]:
     return list(embedding_pgd(model, task, **SMALL | options))  # type: ignore[arg-type]
 
 
-def same(a: list[Sample], b: list[Sample]) -> bool:
-    return len(a) == len(b) and all(np.array_equal(x.image, y.image) for x, y in zip(a, b, strict=True))
-
-
 def far(base: Flux1, erased: Flux1, hunt: Hunt, n: int = 24):  # type: ignore[no-untyped-def]
     """What the search finds for ``n`` prompts, the embeddings it started from, the plain prompts' loss [n]."""
-    pairs = plan(task(None), n)
+    pairs = direct(task(None), n)
     noise, cond = base.noise([s for _, s in pairs]), base.encode([p.text for p, _ in pairs])
     target = base.sample(noise, cond, steps=STEPS)
     found = search(erased, noise, cond, target, [s for _, s in pairs], STEPS, hunt)
@@ -85,7 +62,7 @@ def test_the_best_of_each_sample_is_kept_even_when_later_steps_are_worse(base: F
     """With steps far too long, the search jumps about; what it returns is still no worse than the prompt."""
     found, cond, plain = far(base, erased, replace(HUNT, step=50.0, iterations=3), 12)
     assert (found.loss <= plain * (1 + 1e-5)).all()
-    noise, pairs = base.noise([s for _, s in plan(task(None), 12)]), range(12)
+    noise, pairs = base.noise([s for _, s in direct(task(None), 12)]), range(12)
     rolled = erased.sample(noise, type(cond)(cond.sequence + found.delta.sequence, cond.pooled + found.delta.pooled), steps=STEPS)
     assert all(torch.allclose(rolled[i], found.latents[i], atol=1e-4) for i in pairs), "the change leads to the latents"
 
@@ -109,11 +86,11 @@ def test_the_weights_get_no_gradients_and_are_not_changed(base: Flux1, erased: F
 
 
 def test_prompts_are_the_audits_direct_ones_with_noise_of_their_own() -> None:
-    pairs = plan(task(None, "base", SWORD, NEON), 20)
+    pairs = direct(task(None, "base", SWORD, NEON), 20)
     assert [p.concept for p, _ in pairs] == ["sword"] * 20 + ["neon"] * 20
     assert all(p.concept in p.text and p.kind == "attack" and prompts.split_of(p.text) == "audit" for p, _ in pairs)
     assert len({seed for _, seed in pairs}) == 40
-    assert not {seed for _, seed in plan(task(None, seed=4), 20)} & {seed for _, seed in pairs}
+    assert not {seed for _, seed in direct(task(None, seed=4), 20)} & {seed for _, seed in pairs}
 
 
 def test_the_base_model_draws_the_plain_prompts(base: Flux1, tmp_path: Path) -> None:
@@ -193,7 +170,7 @@ def test_numbers_that_make_no_sense_are_refused(base: Flux1, tmp_path: Path, opt
 
 @pytest.mark.parametrize(("options", "wanted"), [({}, 21), ({"iterations": 4, "restarts": 2}, 18), ({"recompute": True}, 31)])
 def test_the_plan_counts_its_passes(options: dict[str, object], wanted: int) -> None:
-    assert passes(Choice("embedding-pgd", options)) == wanted
+    assert effort(Choice("embedding-pgd", options), 4).erased == 4 * wanted
 
 
 # the audit
