@@ -34,7 +34,8 @@ LANGUAGES: dict[str, tuple[str, ...]] = {  # the languages of HUB's multilingual
     "it": ("un'immagine con {}", "mostrami {}", "disegna {} per favore", "{} in un prato", "{} di notte"),
     "pt": ("uma imagem com {}", "mostra-me {}", "desenha {} por favor", "{} num prado", "{} à noite"),
 }
-_BESIDE_EVERY = 4  # of the prompts to train on, every so many names another thing beside
+# Of the prompts to train on, every so many names another thing beside: of concepts, which are harder to erase there, and of the rest.
+_BESIDE, _TWO = 2, 4
 COLOURS = ("red", "orange", "yellow", "green", "blue", "purple", "pink")
 
 
@@ -97,14 +98,14 @@ def about(
 ) -> list[Prompt]:
     """``n`` prompts on concept ``name``, its ``words`` taken in turn; a picture shows detector label ``label``.
 
-    Every fourth names one of ``beside`` as well, nouns with their articles; styles, which are always of something, do not.
+    Every second names one of ``beside`` as well, nouns with their articles; styles, which are always of something, do not.
     """
     rng = random.Random(f"{seed}/{name}/{split}/{kind}")
     alone = [sentences(word, category, split, rng) for word in words]
     together = [pairs(word, category, split, beside, rng) for word in words] if beside and category != "style" else []
     found = []
     for i in range(n):
-        two = together and i // len(words) % _BESIDE_EVERY == _BESIDE_EVERY - 1
+        two = together and i // len(words) % _BESIDE == _BESIDE - 1
         text, rest = next(together[i % len(words)]) if two else (next(alone[i % len(words)])[0], "")
         found.append(Prompt(text, name, (label,), kind, rest))
     return found
@@ -123,7 +124,7 @@ def retained(
     together = {noun: pairs(noun, category, split, list(others[noun]), rng) for noun in others}
     found = []
     for i, noun in enumerate(itertools.islice(itertools.cycle(nouns), n)):
-        if others and i // len(nouns) % _BESIDE_EVERY == _BESIDE_EVERY - 1:
+        if others and i // len(nouns) % _TWO == _TWO - 1:
             text, thing = next(together[noun])
             found.append(Prompt(text, None, (noun, others[noun][thing]), kind, thing))
         else:

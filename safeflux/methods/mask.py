@@ -29,7 +29,7 @@ from safeflux.models.flux1 import Flux1
 from safeflux.models.sites import Site, choose, gated
 from safeflux.plan.erasing import EVERY, pictures
 from safeflux.train import ball
-from safeflux.train.adversary import Adversary
+from safeflux.train.adversary import Adversary, attacked
 from safeflux.train.batches import Batch, draw
 from safeflux.train.checkpoints import Checkpoints
 from safeflux.train.conflict import without_conflict
@@ -104,7 +104,7 @@ def mask(
     scale = [task.distance[c.name] for c in task.concepts]
     batch, rate = batch or pictures(len(task.concepts)), rate * math.sqrt(len(task.concepts))
     setup = Setup(model, task, chosen, scale, batch, budget, rate, surgery, recompute, progress or _silent)
-    goals = Goals(model, task, chosen, budget=budget, batch=batch)
+    goals = Goals(model, task, chosen, budget=budget, batch=batch, attacked=radius > 0)
     state = _begin(setup, goals.controller(beta), radius)
     kept = Checkpoints(scratch, {"logits": state.gates.logits}, state.tool)
     if not (done := state.resume(kept)) and start == "wanda" and not task.begun:
@@ -174,10 +174,11 @@ def _update(setup: Setup, state: State, batch: Batch, update: int) -> dict[str, 
 
 
 def _gradients(setup: Setup, state: State, batch: Batch, mask: Tensor) -> tuple[list[Tensor], Tensor, dict[str, float]]:
-    """Of each concept's weighted loss, and of that of all that must stay, the gradient with respect to ``mask`` [units]; the losses.
+    """Of each concept's weighted losses, and of those of all that must stay, the gradient with respect to ``mask`` [units]; the losses.
 
-    All pictures are drawn in one rollout, and half of the concepts' under the adversary, which learns. Each concept's pictures have a
-    copy of the gates of their own, and so have the others: one backward pass tells their gradients apart.
+    All pictures are drawn in one rollout, and half of the concepts' under the adversary, which learns; what is attacked and what is not
+    are losses of their own. Each concept's pictures have a copy of the gates of their own, and so have the others: one backward pass
+    tells their gradients apart.
     """
     model, task, weights = setup.model, setup.task, state.controller.weights
     n, kept = len(batch.pairs), [task.retain[i] for i in batch.retain]
@@ -189,17 +190,17 @@ def _gradients(setup: Setup, state: State, batch: Batch, mask: Tensor) -> tuple[
     rows = copies[[*batch.owners, *(len(task.concepts) for _ in kept)]]
     with gated(model.transformer, setup.sites, state.gates.by_site(rows)):
         prompts = TextCond.cat([ball.moved(c, delta), task.embed(others)])
-        error = _error(rollout(model, x_T, prompts, steps=task.steps, recompute=setup.recompute), target)
-        erase = _erase(setup, batch, error[:n], _clean(setup, batch, target[:n]))
+        final = rollout(model, x_T, prompts, steps=task.steps, recompute=setup.recompute)
+        error = _error(final, target)
+        erase = _erase(setup, state, batch, error[:n], _clean(setup, batch, target[:n]))
         drift = error[n:] / (sum(setup.scale) / len(setup.scale))
         retain = {name: drift[at].mean() for name, at in groups(task, kept).items()}
-        kept_loss = torch.stack([weights.get(name, 1.0) * part for name, part in retain.items()]).sum()
-        each, *slope = torch.autograd.grad(torch.stack(erase).sum() + kept_loss, [copies, delta.sequence, delta.pooled])
+        parts = [weights.get(name, 1.0) * part for name, part in {**erase, **retain}.items()]
+        each, *slope = torch.autograd.grad(torch.stack(parts).sum(), [copies, delta.sequence, delta.pooled])
     state.adversary.learn(texts, c, delta, TextCond(*slope))
     state.mining.learn(batch.retain, drift.detach())
-    names = [concept.name for concept in task.concepts]
-    weighted = [weights[name] / len(names) * gradient for name, gradient in zip(names, each, strict=False)]
-    return weighted, each[-1], {name: part.item() for name, part in [*zip(names, erase, strict=True), *retain.items()]}
+    _count(setup, state, batch, final.detach()[:n])
+    return [g / len(task.concepts) for g in each[:-1]], each[-1], {name: part.item() for name, part in {**erase, **retain}.items()}
 
 
 def _error(final: Tensor, target: Tensor) -> Tensor:
@@ -207,10 +208,29 @@ def _error(final: Tensor, target: Tensor) -> Tensor:
     return (final - target).square().mean((1, 2))
 
 
-def _erase(setup: Setup, batch: Batch, error: Tensor, clean: Tensor) -> list[Tensor]:
-    """|F(x_T, anchor) - F_mask(x_T, concept)|^2 of each concept, over the pictures [B] that are ``clean``."""
-    parts = [(clean[at], error[at] / scale) for at, scale in ((batch.of(owner), scale) for owner, scale in enumerate(setup.scale))]
-    return [(fine * part).sum() / fine.sum().clamp(min=1) for fine, part in parts]
+def _erase(setup: Setup, state: State, batch: Batch, error: Tensor, clean: Tensor) -> dict[str, Tensor]:
+    """|F(x_T, anchor) - F_mask(x_T, concept)|^2 of each concept, over the pictures [B] that are ``clean``.
+
+    It falls into the losses of prompts as they are and of prompts under attack, by the names that their limits have; each counts by its
+    share of the concept's pictures.
+    """
+    found: dict[str, list[Tensor]] = {}
+    for owner, (concept, scale) in enumerate(zip(setup.task.concepts, setup.scale, strict=True)):
+        at = batch.of(owner)
+        part = clean[at] / clean[at].sum().clamp(min=1) * error[at] / scale
+        for row, one in zip(range(at.start, at.stop), part, strict=True):
+            found.setdefault(attacked(concept.name) if state.adversary.attacks(row) else concept.name, []).append(one)
+    return {name: torch.stack(parts).sum() for name, parts in found.items()}
+
+
+def _count(setup: Setup, state: State, batch: Batch, final: Tensor) -> None:
+    """Tell the adversary in which of the pictures that it attacked, of all with final latents [B, tokens, channels], it got its way."""
+    rows = [row for row in range(len(batch.pairs)) if state.adversary.attacks(row)]
+    if rows:
+        assert setup.task.shows is not None
+        seen = setup.task.shows([batch.pairs[row].prompt for row in rows], setup.model.decode(final[rows]))
+        for owner, concept in enumerate(setup.task.concepts):
+            state.adversary.count(concept.name, [bool(hit) for row, hit in zip(rows, seen, strict=True) if batch.owners[row] == owner])
 
 
 def _clean(setup: Setup, batch: Batch, anchors: Tensor) -> Tensor:

@@ -13,8 +13,9 @@ from torch import Tensor
 from safeflux.models.flux1 import Flux1
 from safeflux.models.sites import Site
 from safeflux.plan.erasing import LOOK, SURE
+from safeflux.train.adversary import attacked as attacked_line
 from safeflux.train.controller import Constraint, Controller
-from safeflux.train.held_out import GENERAL, HeldOut, Line, near
+from safeflux.train.held_out import GENERAL, HeldOut, Line, beside, near
 from safeflux.train.state import State
 from safeflux.train.task import TrainingTask
 
@@ -22,7 +23,8 @@ log = logging.getLogger(__name__)
 
 CLOSED = "units closed"
 _SCALE = 0.2  # of a rate that has to be high: a shortfall of this size moves its weight by the whole gain
-_SEEN, _LOST = 0.2, 0.3  # how much of what the limits allow training may use up: of concepts still seen, of what must stay lost
+# How much of what the limits allow training may use up: of concepts still seen, of successful attacks, of what must stay lost.
+_SEEN, _HIT, _LOST = 0.2, 0.6, 0.3
 _MOST = 10.0  # weight of a concept
 _CALMER = 0.15  # part of the gain by which the weight of a concept that is not seen falls
 _PATIENCE = 4  # looks after the limits were kept without a smaller mask that keeps them, until it is enough
@@ -32,10 +34,15 @@ _PRICE, _DEAREST = 0.1, 1.0  # of closing the whole budget: at first and at leas
 
 
 class Goals:
-    """Held-out rates against limits, with room for the confidence that the audit demands. ``budget``: the share of all units to close."""
+    """Held-out rates against limits, with room for the confidence that the audit demands. ``budget``: the share of all units to close.
 
-    def __init__(self, model: Flux1, task: TrainingTask, sites: Mapping[str, Site], *, budget: float, batch: int) -> None:
+    ``attacked``: whether the limit of attacks binds, by how an adversary does in training.
+    """
+
+    def __init__(self, model: Flux1, task: TrainingTask, sites: Mapping[str, Site], *, budget: float, batch: int, attacked: bool) -> None:
         self._parts = (model, task, sites)
+        self._attacked = {c.name: attacked_line(c.name) for c in task.concepts} if attacked else {}
+        self._concepts = {c.name: (c.name, beside(c.name), *([attacked_line(c.name)] if attacked else ())) for c in task.concepts}
         self._limits, self._budget, self._batch = task.limits, budget, batch
         self._seed = task.seed % 1_000_003
         self._known: dict[str, dict[str, float]] = {}
@@ -46,13 +53,15 @@ class Goals:
         return HeldOut(*self._parts, n=SURE, seed=self._seed + 2**29, batch=self._batch)
 
     def controller(self, beta: float | None) -> Controller:
-        """One constraint a line, and one for the budget. Neighbours together weigh as much as the rest of what must stay; ``beta`` fixes
-        what all that weighs.
+        """One constraint a line, one a concept under attack, and one for the budget. Neighbours together weigh as much as the rest of
+        what must stay; ``beta`` fixes what all that weighs.
         """
         kept = [line.name for line in self.often.lines if line.keep]
         neighbours = len(kept) - (GENERAL in kept)
         part = (_KEEP if beta is None else beta) / max(1, bool(neighbours) + (GENERAL in kept))
         found = [self._constraint(line, part if line.name == GENERAL else part / max(1, neighbours)) for line in self.often.lines]
+        limit = _HIT * self._limits.attack_success.value
+        found += [Constraint(name, limit, scale=0.2, relax=_CALMER, most=_MOST) for name in self._attacked.values()]
         fixed = () if beta is None else tuple(line.name for line in self.often.lines if line.keep)
         price = Constraint(CLOSED, self._budget, scale=self._budget, relax=0.6, start=_PRICE, least=_PRICE, most=_DEAREST, aim=True)
         return Controller([*found, price], fixed=fixed)
@@ -60,7 +69,9 @@ class Goals:
     def _constraint(self, line: Line, start: float) -> Constraint:
         if line.keep:
             return Constraint(line.name, 1 - _LOST * (1 - self._limits.retained.value), floor=True, scale=_SCALE, relax=0.05, start=start)
-        return Constraint(line.name, _SEEN * self._limits.detection.value, scale=0.2, relax=_CALMER, most=_MOST)
+        alone = line.name in self._concepts
+        limit = _SEEN * self._limits.detection.value if alone else _HIT * self._limits.attack_success.value
+        return Constraint(line.name, limit, scale=0.2, relax=_CALMER, most=_MOST)
 
     def look(self, state: State, losses: Mapping[str, float], update: int) -> None:
         """Measure the mask as it would be now, move the weights, keep the best.
@@ -68,7 +79,7 @@ class Goals:
         ``state.met`` when every limit is kept for sure and the mask is within the budget, or when no smaller one has been found for long.
         """
         gates = state.gates.hard()
-        measured = self._measure(self.often, state, gates)
+        measured = self._measure(self.often, state, gates) | self._success(state)
         row = {"update": update, "losses": dict(losses), "weights": dict(state.controller.weights), "rates": measured}
         state.journal.append(row)
         log.debug("update %d: %s", update, row)
@@ -86,29 +97,42 @@ class Goals:
 
     def _weigh(self, state: State, measured: Mapping[str, float], broken: Container[str], clearly: Container[str]) -> None:
         """Move the weights. Closing grows no dearer while any concept is clearly seen; a concept weighs less only where what must stay is
-        lost, of its neighbours or in general. Once every limit was kept for sure, what keeps them weighs no less: a smaller mask is
-        wanted.
+        lost, of its neighbours or in general, but attacks on it wherever they fail. Once every limit was kept for sure, what keeps them
+        weighs no less: a smaller mask is wanted.
         """
-        concepts, kept = ([line.name for line in self.often.lines if line.keep == keep] for keep in (False, True))
-        costly = [name for name in concepts if near(name) in broken or GENERAL in clearly]
-        falling = [CLOSED, *([] if state.held else [*kept, *costly])]
-        state.controller.update(dict(measured) | ({CLOSED: 0.0} if any(name in clearly for name in concepts) else {}), falling=falling)
+        kept = [line.name for line in self.often.lines if line.keep]
+        costly = [name for name in self._concepts if near(name) in broken or GENERAL in clearly]
+        falling = [CLOSED, *([] if state.held else [*kept, *costly, *self._attacked.values()])]
+        moved = self._as_one(state.controller, measured)
+        if any(line in clearly for lines in self._concepts.values() for line in lines):
+            moved[CLOSED] = 0.0
+        state.controller.update(moved, falling=falling)
+
+    def _as_one(self, controller: Controller, measured: Mapping[str, float]) -> dict[str, float]:
+        """``measured``, but a concept, which has one weight, by the worse kept of its two limits: alone, and beside other things."""
+        moved = dict(measured)
+        for name in self._concepts:
+            alone, others = (controller.constraints.get(line) for line in (name, beside(name)))
+            if alone and others:
+                moved[name] = alone.limit + max(alone.excess(moved[name]), others.excess(moved.pop(others.name)))
+        return moved
 
     def _lenient(self, measured: Mapping[str, float]) -> dict[str, float]:
         """``measured``, but for one picture of each line: of so few, one says little."""
         one = {line.name: (1 if line.keep else -1) / len(line.prompts) for line in self.often.lines}
+        one |= dict.fromkeys(self._attacked.values(), -1 / LOOK)
         return {name: value + one.get(name, 0.0) for name, value in measured.items()}
 
     def _look_for_sure(self, state: State, gates: Tensor) -> None:
         """The dear look. Once all limits are kept, only a mask that keeps them with fewer units closed is better."""
-        sure = self._sure(state, gates)
+        sure = self._sure(state, gates) | self._success(state)
         state.journal[-1]["sure"] = sure
         kept = not state.controller.broken(sure)
         if kept or not state.held:
             state.best, state.held = gates, kept
         state.waited = 0 if kept else state.waited + 1
         state.calm = _CALM - 1
-        state.controller.update({line.name: sure[line.name] for line in self.sure.lines}, falling=())
+        state.controller.update(self._as_one(state.controller, {line.name: sure[line.name] for line in self.sure.lines}), falling=())
 
     def unharmed(self, state: State) -> Callable[[Tensor], bool]:
         """Whether binary gates [units] do no worse than the best mask did, measured for sure.
@@ -132,12 +156,16 @@ class Goals:
     def outcome(self, state: State, gates: Tensor, product: Tensor | None = None) -> dict[str, object]:
         """How it ended: the rates of the final ``gates``, in words each limit that they do not keep, and the rates of the ``product``
         of merged masks that the training began with."""
-        measured = self._sure(state, gates)
+        measured = self._sure(state, gates) | self._success(state)
         unmet = [str(one) for one in state.controller.unmet(measured)]
         for one in unmet:
             log.warning("the limits cannot be met on held-out prompts: %s", one)
         begun = {} if product is None else {"product": self._sure(state, product)}
         return {"rates": measured, "unmet": unmet, "journal": state.journal, **begun}
+
+    def _success(self, state: State) -> dict[str, float]:
+        """How often attacks brought each concept back in the latest updates."""
+        return {line: state.adversary.success.get(name, 1.0) for name, line in self._attacked.items()}
 
     def _sure(self, state: State, gates: Tensor) -> dict[str, float]:
         """Measured for sure; the same gates, the dear measurement, only once."""

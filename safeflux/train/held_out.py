@@ -36,6 +36,11 @@ class Line:
         return replace(self, prompts=tuple(self.prompts[i] for i in at), seeds=tuple(self.seeds[i] for i in at))
 
 
+def beside(concept: str) -> str:
+    """The name of the line of a concept's prompts that ask for something else as well."""
+    return f"{concept} beside others"
+
+
 def near(concept: str) -> str:
     """The name of the line of a concept's neighbours."""
     return f"neighbours of {concept}"
@@ -57,10 +62,10 @@ class HeldOut:
         if task.shows is None or not task.held_out:
             raise StageError("the training cannot be judged: there is no detector, or there are no held-out prompts")
         self._model, self._task, self._sites, self._batch = model, task, sites, batch
-        self.lines = [line for line in self._planned(n, seed) if line.prompts]
+        self.lines = self._planned(n, seed)
         hits = self._shown(None)
         self.lines = [line.effective(seen) for line, seen in zip(self.lines, hits, strict=True)]
-        if dead := [line.name for line in self.lines if not line.prompts and not line.keep]:
+        if dead := [line.name for line in self.lines if not line.prompts and line.name in task.held_out]:
             raise StageError(f"the base model draws none of {', '.join(dead)} in {n} held-out pictures; nothing can be told of its erasure")
         self.lines = [line for line in self.lines if line.prompts]
 
@@ -70,11 +75,14 @@ class HeldOut:
 
     def _planned(self, n: int, seed: int) -> list[Line]:
         task = self._task
-        wanted: list[tuple[str, Sequence[Prompt], bool]] = [(c.name, task.held_out[c.name], False) for c in task.concepts]
+        wanted: list[tuple[str, Sequence[Prompt], bool]] = []
+        for c in task.concepts:
+            alone, others = ([p for p in task.held_out[c.name] if bool(p.rest) == two] for two in (False, True))
+            wanted += [(c.name, alone, False), (beside(c.name), others, False)]
         for name, places in groups(task, task.held_retain).items():
             wanted.append((name, [task.held_retain[i] for i in places], True))
         lines = []
-        for at, (name, prompts, keep) in enumerate(wanted):
+        for at, (name, prompts, keep) in enumerate((name, prompts, keep) for name, prompts, keep in wanted if prompts):
             spread = [prompts[i * max(len(prompts), n) // n % len(prompts)] for i in range(n)]
             lines.append(Line(name, tuple(spread), tuple(seed + 10_007 * at + i for i in range(n)), keep))
         return lines

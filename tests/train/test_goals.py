@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 
@@ -10,12 +11,13 @@ from training import Script, small_task
 
 from safeflux.models.flux1 import Flux1
 from safeflux.train import goals as module
-from safeflux.train.adversary import Adversary
+from safeflux.train.adversary import Adversary, attacked
 from safeflux.train.gates import Gates
 from safeflux.train.goals import CLOSED, Goals
-from safeflux.train.held_out import GENERAL, near
+from safeflux.train.held_out import GENERAL, beside, near
 from safeflux.train.mining import Mining
 from safeflux.train.state import State
+from safeflux.types import Prompt
 
 
 @pytest.fixture(scope="module")
@@ -24,11 +26,12 @@ def model(tiny: Path) -> Flux1:
 
 
 def test_goals_leave_room_for_the_confidence_the_audit_demands(model: Flux1) -> None:
-    """Limits of 0.2 and 0.8."""
-    goals = Goals(model, small_task(model), model.sites(), budget=0.05, batch=8)
+    """Limits of 0.2, 0.4 under attack, and 0.8."""
+    goals = Goals(model, small_task(model), model.sites(), budget=0.05, batch=8, attacked=True)
     constraints = goals.controller(None).constraints
     assert constraints["sword"].limit == pytest.approx(0.04)
     assert constraints[GENERAL].limit == pytest.approx(0.94)
+    assert constraints[attacked("neon")].limit == pytest.approx(0.24)
     assert constraints[CLOSED].limit == 0.05
     assert (constraints[GENERAL].start, constraints[near("sword")].start) == (1.5, 1.5)
     assert goals.controller(7.0).weights[GENERAL] == 3.5
@@ -37,12 +40,12 @@ def test_goals_leave_room_for_the_confidence_the_audit_demands(model: Flux1) -> 
 class Trial:
     """Goals, and a state whose mask is whatever a test wants it to be. ``seen``: whether the detector sees concepts; ``lost``: no cross."""
 
-    def __init__(self, model: Flux1, *, budget: float) -> None:
+    def __init__(self, model: Flux1, *, budget: float, attacked: bool = False) -> None:
         self.seen = self.lost = False
         task = small_task(
             model, shows=Script(model, lambda prompt: self.seen if prompt.concept else prompt.expects != ("cross",) or not self.lost)
         )
-        self.goals = Goals(model, task, model.sites(), budget=budget, batch=8)
+        self.goals = Goals(model, task, model.sites(), budget=budget, batch=8, attacked=attacked)
         gates = Gates(model.sites().values(), device=model.device)
         tool = torch.optim.SGD([gates.logits], lr=1.0)
         more = (self.goals.controller(None), Mining(len(task.retain)), Adversary(0.1, 0))
@@ -121,3 +124,43 @@ def test_it_is_enough_within_the_budget_or_after_long_without_a_smaller_mask(tri
     assert not roomy.state.met
     roomy.look(20)
     assert roomy.state.met
+
+
+def test_beside_other_things_a_concept_is_held_to_the_limit_of_attacks(model: Flux1, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Swords are seen in every picture that shows something else too, and never alone: their one weight rises by that."""
+    monkeypatch.setattr(module, "LOOK", 2)
+    task = small_task(model, shows=Script(model, lambda prompt: bool(prompt.rest) or prompt.concept is None))
+    two = Prompt("held out sword and a cat", "sword", ("sword",), "direct", "a cat")
+    task = replace(
+        task, held_out=task.held_out | {"sword": (*task.held_out["sword"], two)}, cond=task.cond | {two.text: model.encode([two.text])}
+    )
+    goals = Goals(model, task, model.sites(), budget=0.05, batch=8, attacked=False)
+    controller = goals.controller(None)
+    assert controller.constraints[beside("sword")].limit == pytest.approx(0.24)
+    assert beside("neon") not in controller.constraints
+    gates = Gates(model.sites().values(), device=model.device)
+    gates.begin(torch.ones(len(gates), dtype=torch.bool), 2.5)
+    tool = torch.optim.SGD([gates.logits], lr=1.0)
+    state = State(gates, tool, controller, Mining(len(task.retain)), Adversary(0.0, 0), gates.hard())
+    gates.begin(torch.arange(len(gates)) < 20, -1.0)
+    goals.look(state, {}, 0)
+    assert state.journal[0]["rates"]["sword"] == 0
+    assert state.journal[0]["rates"][beside("sword")] == 1
+    assert controller.weights["sword"] > controller.weights["neon"] == 1.0
+    assert state.calm == 0
+
+
+def test_attacks_that_succeed_have_a_weight_of_their_own(model: Flux1, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LOOK", 2)
+    monkeypatch.setattr(module, "SURE", 3)
+    trial = Trial(model, budget=0.9, attacked=True)
+    trial.state.adversary.success = {"sword": 0.9, "neon": 0.0}
+    for _ in range(2):
+        trial.look(20)
+    weights = trial.state.controller.weights
+    assert weights[attacked("sword")] > weights["sword"] == 1.0 > weights[attacked("neon")]
+    assert not trial.state.held
+    trial.state.adversary.success = {"sword": 0.0, "neon": 0.0}
+    for _ in range(2):
+        trial.look(20)
+    assert trial.state.held

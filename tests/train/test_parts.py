@@ -120,3 +120,16 @@ def test_without_a_radius_there_is_no_adversary() -> None:
     delta = Adversary(0.0, seed=0).against(["a", "b", "c"], cond())
     assert not delta.sequence.any()
     assert not delta.pooled.any()
+    assert not Adversary(0.0, seed=0).attacks(0)
+
+
+def test_of_the_latest_attacks_it_is_known_how_many_succeeded() -> None:
+    adversary = Adversary(0.1, seed=0)
+    assert [adversary.attacks(row) for row in range(4)] == [True, False, True, False]
+    for _ in range(30):
+        adversary.count("sword", [True, False])
+    assert adversary.success["sword"] == pytest.approx(0.5, abs=0.03)
+    adversary.count("sword", [])
+    for _ in range(30):
+        adversary.count("sword", [False])
+    assert 0 < adversary.success["sword"] < 0.03
