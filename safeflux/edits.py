@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import assert_never
 
@@ -16,7 +15,7 @@ from torch import Tensor
 from safeflux.errors import ModelError
 from safeflux.models.flux1_sites import find_sites
 from safeflux.models.sites import Site
-from safeflux.models.tensors import save_tensors
+from safeflux.models.tensors import save_tensors, stored
 from safeflux.types import Edit, LowRank, Masks, Weights
 
 Change = Callable[[Tensor], Tensor]
@@ -160,17 +159,7 @@ def product(masks: Sequence[Masks]) -> Masks:
 
 def weights(directory: Path) -> dict[str, Callable[[], Tensor]]:
     """How to read each tensor of a ``transformer/`` directory, one at a time."""
-    found: dict[str, Callable[[], Tensor]] = {}
-    for path in sorted(directory.glob("*.safetensors")):
-        with safe_open(path, "pt") as file:
-            found |= {name: partial(_read, path, name) for name in file.keys()}  # noqa: SIM118
-    return found
-
-
-def _read(path: Path, name: str) -> Tensor:
-    with safe_open(path, "pt") as file:
-        tensor: Tensor = file.get_tensor(name)
-    return tensor
+    return {name: one.read for name, one in stored(directory).items()}
 
 
 def _gone(site: Site, before: Mapping[str, Callable[[], Tensor]], after: Mapping[str, Callable[[], Tensor]]) -> Tensor:

@@ -56,8 +56,20 @@ BUILT_IN: dict[Kind, dict[str, str]] = {
         "zero-shot": "safeflux.detectors.zero_shot:zero_shot",
         "onnx": "safeflux.detectors.onnx_classifier:onnx_classifier",
     },
-    "exporter": {"diffusers": "safeflux.exporters.diffusers:diffusers"},
-    "loader": {"diffusers": "safeflux.loaders.diffusers:diffusers"},  # each by the name of the exporter whose files it loads
+    "exporter": {
+        "diffusers": "safeflux.exporters.diffusers:diffusers",
+        "single-file": "safeflux.exporters.single_file:single_file",
+        "fp8": "safeflux.exporters.fp8:fp8",
+        "gguf": "safeflux.exporters.gguf:gguf",
+        "delta": "safeflux.exporters.delta:delta",
+    },
+    "loader": {  # each by the name of the exporter whose files it loads
+        "diffusers": "safeflux.loaders.diffusers:diffusers",
+        "single-file": "safeflux.loaders.single_file:single_file",
+        "fp8": "safeflux.loaders.single_file:fp8",
+        "gguf": "safeflux.loaders.single_file:gguf",
+        "delta": "safeflux.loaders.delta:delta",
+    },
 }
 
 

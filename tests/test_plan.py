@@ -444,3 +444,13 @@ def test_what_cannot_be_extended_is_refused(policy: Policy, tmp_path: Path) -> N
         make_plan(grown)
     with pytest.raises(PlanError, match="wanted the directory of a release"):
         make_plan(replace(grown, base=replace(grown.base, extends=str(tmp_path / "nowhere"))))
+
+
+def test_formats_that_cannot_come_of_it_are_refused_before_anything_is_trained(policy: Policy, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("single-file", "fp8"):
+        with pytest.raises(PlanError, match=f"exports: {name} cannot be made .* 128 wide, and readers of the original layout know 3072"):
+            make_plan(replace(policy, exports=(Choice(name),)))
+        make_plan(replace(policy, exports=(Choice(name, {"keys": "diffusers"}),)))
+    monkeypatch.setattr("safeflux.plan.exports.find_spec", lambda package: None)
+    with pytest.raises(PlanError, match=r'gguf needs the package gguf; pip install "safeflux\[gguf\]"'):
+        make_plan(replace(policy, exports=(Choice("gguf", {"keys": "diffusers"}),)))

@@ -9,6 +9,7 @@ from importlib import metadata
 
 from safeflux import prompts
 from safeflux.options import options
+from safeflux.plan import exports
 from safeflux.plan.attacking import chosen, images
 from safeflux.plan.base import Geometry, find_base
 from safeflux.plan.cost import Budget, Cost, budgets, costs, memory, precision, time_class
@@ -67,11 +68,13 @@ class Plan:
 def make_plan(policy: Policy) -> Plan:
     """Resolve everything a policy leaves open.
 
-    Raises ``PlanError`` when the base model is not where the policy says, is no FLUX, or when the audit is too small for
-    its limits: with no miss at all, n pictures show a rate of at most L only if n >= ln(1 - confidence) / ln(1 - L).
+    Raises ``PlanError`` when the base model is not where the policy says, is no FLUX, cannot be exported as the policy asks, or when
+    the audit is too small for its limits: with no miss at all, n pictures show a rate of at most L only if
+    n >= ln(1 - confidence) / ln(1 - L).
     """
     base = find_base(policy)
     geometry = base.geometry
+    exports.refuse(policy, geometry)
     return Plan(
         policy=policy,
         code=version(),

@@ -14,6 +14,7 @@ from typing import Any
 from safeflux.errors import PlanError
 from safeflux.policy import Policy
 
+EMBEDDED = "builtin:flux-mini"
 MINI = Path(__file__).resolve().parent.parent / "mini" / "model"
 _GUIDED, _SHORT, _LONG = 28, 4, 512  # steps of guidance-distilled and of step-distilled models; T5 tokens of the former
 _T5 = ("d_model", "d_kv", "num_heads", "d_ff", "num_layers", "feed_forward_proj")
@@ -105,6 +106,14 @@ def find_base(policy: Policy) -> BaseModel:
     guess = "" if known else f"; it is taken to be built like FLUX.1-{'schnell' if distilled else 'dev'}"
     note = f"{model} at {revision[:12]} is not in {_hub_cache()} and has to be downloaded (about 34 GB){guess}"
     return BaseModel(None, None, Geometry(guidance=not distilled, text_tokens=256 if distilled else _LONG), (note,))
+
+
+def directory(name: str) -> Path:
+    """Where a base model is that was named outside of a policy: a directory, or the embedded one. PlanError where nothing is."""
+    found = MINI if name == EMBEDDED else Path(name)
+    if not (found / "model_index.json").is_file():
+        raise PlanError(f"base {name}: {found} holds no model_index.json; wanted a diffusers directory, or {EMBEDDED}")
+    return found
 
 
 def _local(directory: Path, what: str) -> BaseModel:

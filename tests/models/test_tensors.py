@@ -6,8 +6,9 @@ from pathlib import Path
 
 import torch
 from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
-from safeflux.models.tensors import save_tensors
+from safeflux.models.tensors import header, save_tensors, stored, stream_tensors
 
 METADATA = {"format": "pt", 'é\n"quoted"': "ü\t\\ \x1f \u2028", "made": "here", "by": "hand"}
 
@@ -29,3 +30,15 @@ def test_a_file_needs_no_metadata(tmp_path: Path) -> None:
     save_tensors({"a": torch.ones(2)}, tmp_path / "none")
     with safe_open(tmp_path / "none", "pt") as file:
         assert file.metadata() is None
+
+
+def test_what_is_streamed_is_what_the_library_would_write(tmp_path: Path) -> None:
+    small = torch.randn(2, 2).to(torch.float8_e4m3fn)
+    tensors = {"b": torch.randn(3, 5), "c.weight": torch.randn(7).bfloat16(), "a": small, "d": torch.zeros(0, 4)}
+    (tmp_path / "from").mkdir()
+    save_file(tensors, tmp_path / "from" / "x.safetensors", metadata={"format": "pt"})
+    parts = stored(tmp_path / "from")
+    assert {name: (one.shape, one.dtype) for name, one in parts.items()} == {n: (tuple(t.shape), t.dtype) for n, t in tensors.items()}
+    stream_tensors(dict(reversed(parts.items())), tmp_path / "streamed", {"format": "pt"})
+    assert (tmp_path / "streamed").read_bytes() == (tmp_path / "from" / "x.safetensors").read_bytes()
+    assert {name: tuple(t.shape) for name, t in load_file(tmp_path / "streamed").items()} == header(tmp_path / "streamed")
