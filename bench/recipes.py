@@ -17,19 +17,19 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+from depends import digest
 from recipes_settings import ABLATIONS, METHODS, Setting, policy_of
 from recipes_table import Run, catching_up, plot, table
 
-import safeflux
 from safeflux import registry
 from safeflux.audit import Subject, audit
 from safeflux.audit_instruments import shows
 from safeflux.bake import bake, load_baked
 from safeflux.edits import erased, product
-from safeflux.files import source_digest
 from safeflux.models.flux1 import Flux1
 from safeflux.models.meter import counting
 from safeflux.plan import Plan, make_plan
@@ -85,7 +85,7 @@ class Job:
     def key(self) -> dict[str, Any]:
         """What its result depends on; a line of ``runs.jsonl`` begins with it."""
         what = {"name": self.name, "concepts": self.count, "seed": self.seed}
-        return what | {"policy": self.policy.digest, "apart": self.setting.apart, "code": _code()}
+        return what | {"policy": self.policy.digest, "apart": self.setting.apart, "code": _code(self.policy.method.name)}
 
     @property
     def shared(self) -> Path:
@@ -118,16 +118,19 @@ def _done(pool: ProcessPoolExecutor, jobs: Sequence[Job]) -> Iterator[tuple[Job,
         yield waiting[future], future.result()
 
 
-def _code() -> str:
-    """The digest of what a result depends on: everything but how releases are checked, planned and told of."""
-    here = Path(safeflux.__file__).parent
-    return source_digest(*(here / part for part in ("methods", "train", "models", "attacks", "metrics", "audit.py", "prepare.py")))[:16]
+@cache
+def _code(method: str) -> str:
+    """The digest of what a result depends on: the method, and what prepares for it and judges it."""
+    measures = [registry.target("attack", attack) for attack in ("none", "paraphrase", "ring-a-bell", "embedding-pgd")]
+    measures += [registry.target("metric", name) for name in registry.names("metric")]
+    named = [registry.target("method", method), *measures]
+    return digest("safeflux.prepare", "safeflux.bake", "safeflux.audit", *(one.partition(":")[0] for one in named))
 
 
 def _measured(job: Job) -> dict[str, Any]:
     policy = job.policy
     plan, name = make_plan(policy), job.name.replace(" ", "-")
-    place = job.shared / f"{name}-{policy.digest[:8]}-{_code()[:8]}"
+    place = job.shared / f"{name}-{policy.digest[:8]}-{job.key['code'][:8]}"
     shutil.rmtree(place, ignore_errors=True)  # what a killed call left would be gone on with, and the time be wrong
     place.mkdir(parents=True)
     found = _erase(policy, plan, job.setting, job.shared / "task", place)
