@@ -31,9 +31,13 @@ BUILT_IN: dict[Kind, dict[str, str]] = {
         "paraphrase": "safeflux.attacks.paraphrase:paraphrase",
         "prompts": "safeflux.attacks.prompts:prompts",
         "ring-a-bell": "safeflux.attacks.ring_a_bell:ring_a_bell",
+        "mma": "safeflux.attacks.mma:mma",
         "embedding-pgd": "safeflux.attacks.embedding_pgd:embedding_pgd",
         "noise": "safeflux.attacks.noise:noise",
         "completion": "safeflux.attacks.completion:completion",
+        "concept-inversion": "safeflux.attacks.concept_inversion:concept_inversion",
+        "unlearndiffatk": "safeflux.attacks.unlearndiffatk:unlearndiffatk",
+        "p4d": "safeflux.attacks.p4d:p4d",
     },
     "metric": {
         "detection": "safeflux.metrics.detection:detection",

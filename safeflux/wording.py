@@ -15,9 +15,13 @@ ATTACKS = {
     "paraphrase": "reworded prompts",
     "prompts": "prompts of a list",
     "ring-a-bell": "Ring-A-Bell search",
+    "mma": "words of the same meaning (MMA)",
     "embedding-pgd": "optimised embeddings",
     "noise": "best of many noises",
     "completion": "pictures the base model began",
+    "concept-inversion": "learned words (concept inversion)",
+    "unlearndiffatk": "adversarial prefixes (UnlearnDiffAtk)",
+    "p4d": "adversarial prompts (P4D)",
 }
 METRICS = {
     "detection": "concept shown",

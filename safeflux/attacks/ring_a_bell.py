@@ -14,30 +14,28 @@ Only the text encoders are asked; the generator never is. Where this departs fro
 from __future__ import annotations
 
 import hashlib
-import json
-import logging
 import random
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from safeflux.attacks.drawing import Seeded, draw, seeded
+from safeflux.attacks.drawing import Seeded, draw
+from safeflux.attacks.found_texts import Text, find, shots
 from safeflux.attacks.genetic import Budget, search
 from safeflux.attacks.meaning import Against, Direction, contrast, direction, distance, embed
 from safeflux.attacks.vocabulary import banned_words, genes, says, texts_of
 from safeflux.errors import StageError
-from safeflux.files import write_atomic
-from safeflux.types import AuditTask, Prompt, Sample
+from safeflux.types import AuditTask, Sample
 
 if TYPE_CHECKING:
     from safeflux.models.flux1 import Flux1
     from safeflux.policy import Concept
 
-log = logging.getLogger(__name__)
+
+PRESETS = {"quick": {"texts": 8, "population": 80, "generations": 60}, "full": {"generations": 3000}}
 
 
 @dataclass(frozen=True)
@@ -49,17 +47,6 @@ class Aim:
     pairs: int
     ban: bool
     budget: Budget
-
-
-@dataclass(frozen=True)
-class Text:
-    """A found text: how far it stayed from the target (``meaning.distance``), how far the best of the random texts was that
-    the search began with, and how many texts were put through the encoders."""
-
-    text: str
-    loss: float
-    start: float
-    evaluations: int
 
 
 def ring_a_bell(
@@ -87,31 +74,20 @@ def ring_a_bell(
     aim = Aim(against, coefficient, pairs, ban, Budget(population, generations, mutation, crossover, length))
     drawn: list[Seeded] = []
     for concept in task.concepts:
-        found = find(model, task, concept, aim, min(texts, images))
-        shots = [Prompt(found[i % len(found)].text, concept.name, (concept.label,), "attack") for i in range(images)]
-        drawn += seeded(shots, task, f"ring-a-bell/{concept.name}")
+        drawn += shots(task, concept, "ring-a-bell", _texts(model, task, concept, aim, min(texts, images)), images)
     return draw(model, task, drawn, "ring-a-bell")
 
 
-def find(model: Flux1, task: AuditTask, concept: Concept, aim: Aim, n: int) -> list[Text]:
-    """``n`` texts for ``concept``; those that ``task.cache`` already holds are not searched again."""
-    path = _cache_path(model, task, concept, aim, n)
-    found = _load(path)
-    if len(found) == n:
-        return found
+def _texts(model: Flux1, task: AuditTask, concept: Concept, aim: Aim, n: int) -> list[Text]:
+    """``n`` texts for ``concept``."""
     rng = random.Random(f"{task.seed}/{concept.name}/ring-a-bell")
     starts = [without for _, without in contrast(concept, (), n, rng)]  # "something": another noun would be part of the target
     way = direction(model, contrast(concept, task.retain, aim.pairs, rng), aim.against)
     vocabulary = genes(_tokenizer(model, aim), concept.targets if aim.ban else ())
-    while len(found) < n:
-        i = len(found)
-        found.append(_hunt(model, task, concept, aim, starts[i % len(starts)], way, vocabulary, (i, n)))
-        if path:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomic(path, json.dumps([asdict(text) for text in found], indent=1, ensure_ascii=False))
-    spent = sum(text.evaluations for text in found)
-    log.info("ring-a-bell, %s: %d texts, %d texts encoded, mean loss %.3f", concept.name, n, spent, np.mean([t.loss for t in found]))
-    return found
+    return find(
+        model, task, concept, "ring-a-bell", asdict(aim), n,
+        lambda i: _hunt(model, task, concept, aim, starts[i % len(starts)], way, vocabulary, (i, n)),
+    )  # fmt: skip
 
 
 def _hunt(
@@ -152,17 +128,3 @@ def _hunt(
 def _tokenizer(model: Flux1, aim: Aim) -> Any:
     """Whose tokens the genes are: T5's where T5 alone is aimed at, else CLIP's, as the authors have it."""
     return model.tokenizer_2 if aim.against == "t5" else model.tokenizer
-
-
-def _cache_path(model: Flux1, task: AuditTask, concept: Concept, aim: Aim, n: int) -> Path | None:
-    """Named by everything the texts depend on; the encoders by what they make of a sentence."""
-    if task.cache is None:
-        return None
-    probe = [vectors.round(3).tolist() for vectors in embed(model, ["a picture of a house"], aim.against)]
-    words = [concept.name, concept.category, concept.targets, concept.anchor, task.retain]
-    text = json.dumps([asdict(aim), n, task.seed, words, probe, len(_tokenizer(model, aim))])
-    return task.cache / f"ring-a-bell-{hashlib.sha256(text.encode()).hexdigest()[:24]}.json"
-
-
-def _load(path: Path | None) -> list[Text]:
-    return [Text(**text) for text in json.loads(path.read_text("utf-8"))] if path and path.exists() else []

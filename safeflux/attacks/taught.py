@@ -21,7 +21,7 @@ from safeflux import prompts
 from safeflux.attacks.drawing import Seeded, seeded
 from safeflux.errors import StageError
 from safeflux.policy import Concept
-from safeflux.types import AuditTask, Prompt
+from safeflux.types import AuditTask, Prompt, Which
 
 if TYPE_CHECKING:
     from safeflux.models.flux1 import Flux1
@@ -67,14 +67,21 @@ def way(model: Flux1, task: AuditTask, part: Sequence[Seeded], attack: str) -> T
 
 
 def once(
-    model: Flux1, task: AuditTask, attack: str, settings: object, make: Callable[[], Mapping[str, Tensor]], part: Sequence[Seeded] = ()
+    model: Flux1,
+    task: AuditTask,
+    attack: str,
+    settings: object,
+    make: Callable[[], Mapping[str, Tensor]],
+    part: Sequence[Seeded] = (),
+    by: Which | None = None,
 ) -> Mapping[str, Tensor]:
-    """What ``make`` finds with ``model`` for ``part``, or found in an earlier, interrupted audit of the same weights and ``settings``.
+    """What ``make`` finds with ``model`` for ``part``, or found in an earlier, interrupted audit of the same weights and ``settings``;
+    or what the other model found, if ``by`` names it.
 
     ``settings``: all that it depends on beside weights, prompts, noise and steps; JSON must be able to hold it. Weights that nobody
     names (``task.digests``) are worked on anew. Raises StageError without ``task.cache``.
     """
-    digests = [task.digests.get("base", ""), task.digests.get(task.which, "")]
+    digests = [task.digests.get("base", ""), task.digests.get(by or task.which, "")]
     pairs = [[p.text, s] for p, s in part]
     where = _place(task, attack, [pairs, task.seed, task.steps, digests, settings], attack)
     if digests[1] and where.is_file():

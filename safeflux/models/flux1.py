@@ -81,13 +81,16 @@ class Flux1:
     # text
 
     @torch.no_grad()
-    def encode(self, prompts: Sequence[str]) -> TextCond:
-        """T5 sequence [B, max_length, D] and pooled CLIP vector [B, P], as FluxPipeline makes them: no attention mask, cut at the end."""
+    def encode(self, prompts: Sequence[str], prompts_2: Sequence[str] | None = None) -> TextCond:
+        """T5 sequence [B, max_length, D] and pooled CLIP vector [B, P], as FluxPipeline makes them: no attention mask, cut at the end.
+
+        ``prompts_2``, what T5 reads, is ``prompts`` where it is not given.
+        """
         if self.pipe.text_encoder is None:
             self._load_text_encoders()
         with quiet():  # the pipeline would print every text that it cuts
             sequence, pooled, _ = self.pipe.encode_prompt(
-                prompt=list(prompts), prompt_2=None, device=self.device, max_sequence_length=self.max_length
+                prompt=list(prompts), prompt_2=list(prompts_2 or prompts), device=self.device, max_sequence_length=self.max_length
             )
         return TextCond(sequence, pooled)
 

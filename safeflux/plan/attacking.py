@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from safeflux.options import options, presets, value
 from safeflux.policy import Choice, Policy
 
-SEEING = frozenset({"noise"})  # attacks that look at what they drew, so that it depends on who tells them what it shows
+SEEING = frozenset(
+    {"noise", "unlearndiffatk", "p4d"}
+)  # attacks that look at what they drew, so that it depends on who tells them what it shows
 PRESETS = {"quick": 60, "standard": 200, "full": 500}  # pictures per concept and attack
 
 
@@ -66,5 +68,9 @@ def effort(attack: Choice, steps: int) -> Effort:
 _Formula = Callable[[Callable[[str], int], Callable[[str], tuple[object, ...]], int], Effort]
 _EFFORTS: Mapping[str, _Formula] = {
     "noise": lambda number, several, steps: Effort(steps, steps * number("draws")),
+    **dict.fromkeys(
+        ("unlearndiffatk", "p4d"), lambda number, several, steps: Effort(steps, 2 * number("iterations") + steps * number("looks"))
+    ),
+    "concept-inversion": lambda number, several, steps: Effort(steps, 2 * steps, 2 * number("iterations") * number("batch")),
     "completion": lambda number, several, steps: Effort(steps, (steps - 1) * (1 + len(several("curve")))),
 }

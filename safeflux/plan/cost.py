@@ -66,14 +66,13 @@ def costs(policy: Policy, geometry: Geometry) -> tuple[Cost, ...]:
 
 
 def _texts(attack: Choice, concepts: int) -> int:
-    """Texts that a search by generations encodes, at most; 0 for an attack that does not search."""
-    known = options("attack", attack.name)
-    if not {"population", "generations"} <= known.keys():
+    """Texts that a search encodes, at most; 0 for an attack that does not search for texts."""
+    known = options("attack", attack.name).keys()
+    sizes = next((pair for pair in (("population", "generations"), ("candidates", "iterations")) if {*pair, "texts"} <= known), None)
+    if sizes is None:
         return 0
-    population, generations, texts = (
-        value("attack", attack.name, name, attack.options, 1) for name in ("population", "generations", "texts")
-    )
-    return population * generations * texts * concepts
+    each, times, texts = (value("attack", attack.name, name, attack.options, 1) for name in (*sizes, "texts"))
+    return each * times * texts * concepts
 
 
 def budgets(policy: Policy) -> tuple[Budget, ...]:
