@@ -23,8 +23,8 @@ log = logging.getLogger(__name__)
 
 CLOSED = "units closed"
 _SCALE = 0.2  # of a rate that has to be high: a shortfall of this size moves its weight by the whole gain
-# How much of what the limits allow training may use up: of concepts still seen, of successful attacks, of what must stay lost.
-_SEEN, _HIT, _LOST = 0.2, 0.6, 0.3
+# How much of what the limits allow training may use up: of concepts seen alone, and beside other things, and of what must stay lost.
+_SEEN, _BESIDE, _LOST = 0.2, 0.6, 0.3
 _MOST = 10.0  # weight of a concept
 _CALMER = 0.15  # part of the gain by which the weight of a concept that is not seen falls
 _PATIENCE = 4  # looks after the limits were kept without a smaller mask that keeps them, until it is enough
@@ -36,13 +36,14 @@ _PRICE, _DEAREST = 0.1, 1.0  # of closing the whole budget: at first and at leas
 class Goals:
     """Held-out rates against limits, with room for the confidence that the audit demands. ``budget``: the share of all units to close.
 
-    ``attacked``: whether the limit of attacks binds, by how an adversary does in training.
+    ``attacked``: whether an adversary takes part. How it does moves what its losses weigh, and nothing else: it is seen on pictures that
+    are trained on, with gates that are not binary yet.
     """
 
     def __init__(self, model: Flux1, task: TrainingTask, sites: Mapping[str, Site], *, budget: float, batch: int, attacked: bool) -> None:
         self._parts = (model, task, sites)
         self._attacked = {c.name: attacked_line(c.name) for c in task.concepts} if attacked else {}
-        self._concepts = {c.name: (c.name, beside(c.name), *([attacked_line(c.name)] if attacked else ())) for c in task.concepts}
+        self._concepts = [c.name for c in task.concepts]
         self._limits, self._budget, self._batch = task.limits, budget, batch
         self._seed = task.seed % 1_000_003
         self._known: dict[str, dict[str, float]] = {}
@@ -60,7 +61,7 @@ class Goals:
         neighbours = len(kept) - (GENERAL in kept)
         part = (_KEEP if beta is None else beta) / max(1, bool(neighbours) + (GENERAL in kept))
         found = [self._constraint(line, part if line.name == GENERAL else part / max(1, neighbours)) for line in self.often.lines]
-        limit = _HIT * self._limits.attack_success.value
+        limit = self._limits.attack_success.value  # all of it: gates that are still noisy give more way than a mask
         found += [Constraint(name, limit, scale=0.2, relax=_CALMER, most=_MOST) for name in self._attacked.values()]
         fixed = () if beta is None else tuple(line.name for line in self.often.lines if line.keep)
         price = Constraint(CLOSED, self._budget, scale=self._budget, relax=0.6, start=_PRICE, least=_PRICE, most=_DEAREST, aim=True)
@@ -70,7 +71,7 @@ class Goals:
         if line.keep:
             return Constraint(line.name, 1 - _LOST * (1 - self._limits.retained.value), floor=True, scale=_SCALE, relax=0.05, start=start)
         alone = line.name in self._concepts
-        limit = _SEEN * self._limits.detection.value if alone else _HIT * self._limits.attack_success.value
+        limit = _SEEN * self._limits.detection.value if alone else _BESIDE * self._limits.attack_success.value
         return Constraint(line.name, limit, scale=0.2, relax=_CALMER, most=_MOST)
 
     def look(self, state: State, losses: Mapping[str, float], update: int) -> None:
@@ -79,13 +80,13 @@ class Goals:
         ``state.met`` when every limit is kept for sure and the mask is within the budget, or when no smaller one has been found for long.
         """
         gates = state.gates.hard()
-        measured = self._measure(self.often, state, gates) | self._success(state)
-        row = {"update": update, "losses": dict(losses), "weights": dict(state.controller.weights), "rates": measured}
+        measured, success = self._measure(self.often, state, gates), self._success(state)
+        row = {"update": update, "losses": dict(losses), "weights": dict(state.controller.weights), "rates": measured | success}
         state.journal.append(row)
         log.debug("update %d: %s", update, row)
         broken, clearly = state.controller.broken(measured), state.controller.broken(self._lenient(measured))
         seen = [line.name for line in self.often.lines if not line.keep and line.name in broken]
-        self._weigh(state, measured, broken, clearly)
+        self._weigh(state, measured | success, broken, clearly)
         if not state.held and sum(broken.values()) <= state.shortfall:
             state.best, state.shortfall = gates, sum(broken.values())
         state.calm = 0 if seen or clearly else state.calm + 1
@@ -104,7 +105,7 @@ class Goals:
         costly = [name for name in self._concepts if near(name) in broken or GENERAL in clearly]
         falling = [CLOSED, *([] if state.held else [*kept, *costly, *self._attacked.values()])]
         moved = self._as_one(state.controller, measured)
-        if any(line in clearly for lines in self._concepts.values() for line in lines):
+        if any(line in clearly for name in self._concepts for line in (name, beside(name))):
             moved[CLOSED] = 0.0
         state.controller.update(moved, falling=falling)
 
@@ -120,12 +121,11 @@ class Goals:
     def _lenient(self, measured: Mapping[str, float]) -> dict[str, float]:
         """``measured``, but for one picture of each line: of so few, one says little."""
         one = {line.name: (1 if line.keep else -1) / len(line.prompts) for line in self.often.lines}
-        one |= dict.fromkeys(self._attacked.values(), -1 / LOOK)
         return {name: value + one.get(name, 0.0) for name, value in measured.items()}
 
     def _look_for_sure(self, state: State, gates: Tensor) -> None:
         """The dear look. Once all limits are kept, only a mask that keeps them with fewer units closed is better."""
-        sure = self._sure(state, gates) | self._success(state)
+        sure = self._sure(state, gates)
         state.journal[-1]["sure"] = sure
         kept = not state.controller.broken(sure)
         if kept or not state.held:
@@ -156,7 +156,7 @@ class Goals:
     def outcome(self, state: State, gates: Tensor, product: Tensor | None = None) -> dict[str, object]:
         """How it ended: the rates of the final ``gates``, in words each limit that they do not keep, and the rates of the ``product``
         of merged masks that the training began with."""
-        measured = self._sure(state, gates) | self._success(state)
+        measured = self._sure(state, gates)
         unmet = [str(one) for one in state.controller.unmet(measured)]
         for one in unmet:
             log.warning("the limits cannot be met on held-out prompts: %s", one)
