@@ -5,7 +5,8 @@
     result = safeflux.release("policies/demo.yaml", out=Path("runs/demo"))
     pipeline = safeflux.load(result.release_dir, trust=result.public_key)
 
-Importing this imports nothing else; each name is fetched when it is first used.
+Importing this imports nothing else; each name is fetched when it is first used. It is enough for stock diffusers to load a release
+from which neurons were cut out.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from safeflux.examine import Examined as Examined
     from safeflux.examine import examine as examine
     from safeflux.load import load as load
+    from safeflux.lora import slice_lora as slice_lora
+    from safeflux.models.removed import SafeFluxTransformer2DModel as SafeFluxTransformer2DModel
     from safeflux.plan import make_plan as make_plan
     from safeflux.policy import Policy as Policy
     from safeflux.policy import load_policy as load_policy
@@ -35,12 +38,14 @@ _WHERE = {
     "ReleaseResult": "safeflux.release",
     "Report": "safeflux.types",
     "SafeFluxError": "safeflux.errors",
+    "SafeFluxTransformer2DModel": "safeflux.models.removed",
     "TrustError": "safeflux.errors",
     "examine": "safeflux.examine",
     "load": "safeflux.load",
     "load_policy": "safeflux.policy",
     "make_plan": "safeflux.plan",
     "release": "safeflux.release",
+    "slice_lora": "safeflux.lora",
     "verify": "safeflux.verify",
 }
 
@@ -50,12 +55,14 @@ __all__ = [
     "ReleaseResult",
     "Report",
     "SafeFluxError",
+    "SafeFluxTransformer2DModel",
     "TrustError",
     "examine",
     "load",
     "load_policy",
     "make_plan",
     "release",
+    "slice_lora",
     "verify",
 ]
 
@@ -65,6 +72,8 @@ def __getattr__(name: str) -> object:
         from safeflux.plan import version
 
         return version()
+    if name == "ModelMixin":  # diffusers looks for it here, to learn how the model in a release is to be loaded
+        return importlib.import_module("diffusers").ModelMixin
     if name not in _WHERE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(_WHERE[name]), name)

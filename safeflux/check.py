@@ -25,6 +25,7 @@ from safeflux.types import AuditTask
 if TYPE_CHECKING:
     from safeflux.models.flux1 import Flux1
     from safeflux.models.loaded import Loaded
+    from safeflux.types import Masks
 
 PICTURES = 6  # direct prompts a concept: the first ones that the audit asked, from the same noise
 COMPARED = 4  # pictures whose latents are compared
@@ -36,6 +37,7 @@ class Request:
 
     ``format``: which loader; ``exported``: what it loads; ``root``: the diffusers directory it comes with; ``base``: the base model, where
     it is known. ``edit``: the file of the edit that the weights of ``base`` have to be under; None where they have to be ``root``'s.
+    ``moved``: its neurons may stand elsewhere than in ``base``, or be cut out.
     ``reference``: what ``write_reference`` wrote of ``texts``. ``concepts``: as a report lists them.
     """
 
@@ -50,6 +52,7 @@ class Request:
     seed: int
     steps: int
     precision: str
+    moved: bool = False
 
 
 def compared(concepts: Sequence[Concept], retain: Sequence[str], seed: int) -> list[str]:
@@ -127,9 +130,12 @@ def answer(request: Request) -> dict[str, Any]:
 def _weights(loaded: Loaded, request: Request) -> dict[str, Any]:
     """How far the weights are from the masked model's, of each tensor's largest, and how many that should be zero are not."""
     from safeflux.edits import changes, load_edit, weights
+    from safeflux.types import Masks
 
     if loaded.weights is None:
         return {"weights_error": None, "nonzero": 0}
+    if request.moved and isinstance(edit := load_edit(Path(str(request.edit))), Masks):
+        return _same_mask(edit, request)
     masked = request.edit is not None and request.base is not None
     source = Path(str(request.base if masked else request.root)) / "transformer"
     todo = changes(load_edit(Path(str(request.edit))), source) if masked else {}
@@ -146,6 +152,17 @@ def _weights(loaded: Loaded, request: Request) -> dict[str, Any]:
         nonzero += int(((wanted == 0) & (found != 0)).sum())
         worst = max(worst, float((found.float() - wanted.float()).abs().max() / wanted.float().abs().max().clamp(min=1e-30)))
     return {"weights_error": worst, "nonzero": nonzero}
+
+
+def _same_mask(edit: Masks, request: Request) -> dict[str, Any]:
+    """As ``_weights``, where neurons were moved: they are the base's under a mask, bit for bit, and the mask is ``edit``'s."""
+    from safeflux.edits import read_mask
+
+    found = read_mask(Path(str(request.base)) / "transformer", Path(request.exported) / "transformer").keep
+    wanted = {name: keep.bool() for name, keep in edit.keep.items() if not keep.all()}
+    if wanted.keys() != found.keys() or any((keep ^ found[name]).any() for name, keep in wanted.items()):
+        raise ModelError(f"{request.exported}: other units are missing than those that the edit takes")
+    return {"weights_error": 0.0, "nonzero": 0}
 
 
 def _latents(model: Flux1, request: Request) -> dict[str, Any]:

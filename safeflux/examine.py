@@ -129,11 +129,12 @@ def _report(run: stages.Run, model: Path, found: Audited, subject: Mapping[str, 
     import torch
 
     from safeflux import render
+    from safeflux.edits import unmoved
     from safeflux.minimality import difference
     from safeflux.models.flux1 import GUIDANCE
 
     discard(out / "pictures")  # of an earlier call with other pairs
-    pairs = stages.save_pairs(found.pairs, out)
+    pairs, source = stages.save_pairs(found.pairs, out), Path(run.plan.model_dir) / "transformer"
     made = statements.audit_report(
         run.policy,
         run.plan,
@@ -141,7 +142,11 @@ def _report(run: stages.Run, model: Path, found: Audited, subject: Mapping[str, 
         detectors=found.detectors,
         pairs=pairs,
         subject=subject,
-        edit={"kind": "unknown", "sites": [], **difference(Path(run.plan.model_dir) / "transformer", model / "transformer")},
+        edit={
+            "kind": "unknown",
+            "sites": [],
+            **difference(source, unmoved(source, model / "transformer")),
+        },
         machine={
             "device": stages.device_name("cuda" if torch.cuda.is_available() else "cpu"),
             "guidance": GUIDANCE if run.plan.geometry.guidance else None,

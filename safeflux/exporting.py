@@ -6,7 +6,7 @@ import gc
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from safeflux import registry
 from safeflux.policy import Choice, Policy
@@ -26,12 +26,17 @@ def chosen(policy: Policy) -> Iterator[Choice]:
     yield from (choice for choice in policy.exports if choice.name != ROOT)
 
 
+def _layout(policy: Policy, choice: Choice) -> Literal["dense", "removed"]:
+    """Which of the baked models an export is made from: those that are no diffusers directory from the dense one."""
+    return policy.bake.layout if choice.name == ROOT else "removed" if choice.name == "removed" else "dense"
+
+
 def export(run: Run, out: Path, scratch: Path) -> None:
     """The release's model files: the diffusers directory in ``out`` itself, any other format in ``out/exports``."""
     for choice in chosen(run.policy):
         place(out, choice.name).mkdir(parents=True, exist_ok=True)
         write = registry.get("exporter", choice.name)
-        write(run.path("bake", "model"), place(out, choice.name), base=Path(run.plan.model_dir), **choice.options)
+        write(run.path("bake", _layout(run.policy, choice)), place(out, choice.name), base=Path(run.plan.model_dir), **choice.options)
 
 
 def check(run: Run, out: Path, scratch: Path) -> None:
@@ -52,9 +57,11 @@ def check(run: Run, out: Path, scratch: Path) -> None:
     choices, told = list(chosen(policy)), list[dict[str, Any]]()
     for done, choice in enumerate(choices):
         run.progress("check")(choice.name, done, len(choices))
+        moved = _layout(policy, choice) == "removed" or policy.bake.decoys
+        again = moved and choice.name not in (ROOT, "removed", "delta")  # made from the weights at the root, decoys and all
         request = checking.Request(
-            choice.name, str(place(exported, choice.name)), str(exported), plan.model_dir, str(edit), str(reference), texts,
-            [asdict(concept) for concept in policy.concepts], seed, plan.steps, plan.precision,
+            choice.name, str(place(exported, choice.name)), str(exported), plan.model_dir, None if again else str(edit), str(reference),
+            texts, [asdict(concept) for concept in policy.concepts], seed, plan.steps, plan.precision, moved and not again,
         )  # fmt: skip
         told.append(checking.check(request, findings, policy.limits.detection))
     write_json(out / "exports.json", told)

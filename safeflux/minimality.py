@@ -8,16 +8,17 @@ from pathlib import Path
 import torch
 
 from safeflux.edits import weights
+from safeflux.models.tensors import Readers
 
 
 @torch.no_grad()
-def difference(base: Path, edited: Path) -> dict[str, int | float]:
-    """The ``transformer/`` directory ``edited`` against its ``base``, one tensor of each in memory at a time.
+def difference(base: Path, edited: Readers) -> dict[str, int | float]:
+    """The tensors that ``edited`` reads against the ``transformer/`` directory ``base``, one of each in memory at a time.
 
     ``parameters`` of the base; how many of them are ``changed``, and how many of these ``zeroed``; ``relative_change``: Frobenius norm of
     the difference over that of the base, in float64. A tensor that is missing or has another shape counts as changed throughout.
     """
-    before, after = weights(base), weights(edited)
+    before, after = weights(base), edited
     parameters = changed = zeroed = 0
     moved = whole = 0.0
     for name, read in before.items():

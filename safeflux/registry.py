@@ -62,6 +62,7 @@ BUILT_IN: dict[Kind, dict[str, str]] = {
     },
     "exporter": {
         "diffusers": "safeflux.exporters.diffusers:diffusers",
+        "removed": "safeflux.exporters.diffusers:diffusers",  # the same of another layout, beside one that is dense
         "single-file": "safeflux.exporters.single_file:single_file",
         "fp8": "safeflux.exporters.fp8:fp8",
         "gguf": "safeflux.exporters.gguf:gguf",
@@ -69,6 +70,7 @@ BUILT_IN: dict[Kind, dict[str, str]] = {
     },
     "loader": {  # each by the name of the exporter whose files it loads
         "diffusers": "safeflux.loaders.diffusers:diffusers",
+        "removed": "safeflux.loaders.diffusers:diffusers",
         "single-file": "safeflux.loaders.single_file:single_file",
         "fp8": "safeflux.loaders.single_file:fp8",
         "gguf": "safeflux.loaders.single_file:gguf",

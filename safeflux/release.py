@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import safeflux_signing
-from safeflux import commitment, exporting, files, registry, stages, statements, workspace
+from safeflux import baking, commitment, exporting, files, registry, stages, statements, workspace
 from safeflux import report as reports
 from safeflux.errors import PlanError, StageError
 from safeflux.plan import Plan
@@ -39,7 +39,7 @@ CODE = {  # the part of SafeFlux that each stage runs, beside what the stages be
     "commit": ("commitment.py",),
     "prepare": ("prepare.py", "prompts.py", "models", "train", "detectors", "mini"),
     "erase": ("methods",),
-    "bake": ("bake.py", "edits.py", "minimality.py"),
+    "bake": ("baking.py", "bake.py", "edits.py", "layouts.py", "minimality.py"),
     "draw": ("attacks", "audit_store.py"),
     "audit": ("audit*.py", "attacks", "metrics", "report.py", "statistics"),
     "export": ("exporting.py", "exporters"),
@@ -120,7 +120,7 @@ def _make(run: Run, space: Workspace, signer: SigningKey) -> tuple[int, str]:
         "merged": bool(policy.base.merges),
     }
     erased = stage("erase", stages.erase, method, [prepared])
-    baked = stage("bake", stages.bake, {}, [erased])
+    baked = stage("bake", lambda run, out, scratch: baking.bake(run, out, scratch, signer), baking.asked(policy, signer), [erased])
 
     attacks = _drawn_from(policy, plan)
     labelled = [files.source_digest(Path(one.labelled)) for one in policy.concepts if one.labelled]

@@ -122,22 +122,6 @@ def erase(run: Run, out: Path, scratch: Path) -> None:
     write_json(out / "edit.json", {"edit": {"kind": _KINDS[type(edit)], "sites": sites}, "machine": machine, "training": told})
 
 
-def bake(run: Run, out: Path, scratch: Path) -> None:
-    """``model/``, the base with the edit in its weights; ``parity.json``, how near its latents are to the edited model's."""
-    from safeflux.bake import bake as write
-    from safeflux.bake import parity
-    from safeflux.edits import load_edit
-    from safeflux.minimality import difference
-    from safeflux.prepare import load_task
-
-    edit = load_edit(run.path("erase", "edit.safetensors"))
-    write(Path(run.plan.model_dir), edit, out / "model")
-    base, baked = run.load(), run.load(out / "model")
-    task = load_task(run.policy, run.plan, run.path("prepare"), device=str(base.device))
-    write_json(out / "parity.json", parity(base, baked, edit, task))
-    write_json(out / "difference.json", difference(Path(run.plan.model_dir) / "transformer", out / "model" / "transformer"))
-
-
 def audit(run: Run, out: Path, scratch: Path) -> None:
     """``audit.json``, every line of the report; ``pictures/``, before and after; ``begun``, when. Drawings are kept in ``scratch``."""
     from safeflux.audit import Subject
@@ -146,10 +130,11 @@ def audit(run: Run, out: Path, scratch: Path) -> None:
     plan, baked = run.plan, recorded(run.work, "bake")
     assert baked is not None
     write_atomic(out / "begun", f"{commitment.audit_begun(run.work, scratch)}\n")
-    weights = {name: digest for name, digest in baked.files.items() if name.startswith("model/")}
+    root = run.policy.bake.layout
+    weights = {name: digest for name, digest in baked.files.items() if name.startswith(f"{root}/")}
     found = measure(
         Subject(run.load, plan.model_digest),
-        Subject(lambda: run.load(run.path("bake", "model")), key("baked", weights)),
+        Subject(lambda: run.load(run.path("bake", root)), key("baked", weights)),
         run.policy,
         audit_task(run, scratch / "searches"),
         store=scratch / "drawings",
@@ -184,7 +169,8 @@ def report(run: Run, out: Path, scratch: Path) -> None:
         policy, run.plan,
         findings=[Finding(**finding) for finding in audited["findings"]], detectors=audited["detectors"], pairs=audited["pairs"],
         edit=erased["edit"] | read_json(run.path("bake", "difference.json")) | {"digest": digest(run.path("erase", "edit.safetensors"))},
-        parity=read_json(run.path("bake", "parity.json")), machine=erased["machine"],
+        baked=read_json(run.path("bake", "parity.json")) | {"preserved": read_json(run.path("bake", "preserved.json"))},
+        machine=erased["machine"],
         training=erased["training"], exports=read_json(run.path("check", "exports.json")),
     )  # fmt: skip
     data = reports.to_json(made)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 Status = Literal["passed", "failed", "unchecked", "control", "measured"]  # "measured": a number no limit is set for
 Which = Literal["base", "erased"]
 JOURNAL = "journal.json"  # what a method may leave in its scratch directory: how its training went, for the report
+KEPT = "kept_neurons.safetensors"  # which of the base's neurons are in which slot, by site, where a release says so
 Progress = Callable[[str, int, int], None]  # what is being done, how many steps of it are done, how many there are; called after each step
 
 

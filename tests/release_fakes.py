@@ -21,7 +21,7 @@ from typing import Any
 from unittest import mock
 
 import safeflux
-from safeflux import exporting, files, stages
+from safeflux import baking, exporting, files, stages
 from safeflux.policy import Policy
 from safeflux.release import release
 from safeflux.report import decide
@@ -83,7 +83,7 @@ def mask(model: Any, task: str, *, updates: int = 4, batch: int = 1, scratch: Pa
     return Masks({"ff": done})  # type: ignore[dict-item]
 
 
-def bake(model_dir: Path, edit: Masks, out: Path) -> None:
+def bake(model_dir: Path, edit: Masks, out: Path, layout: object, *, kept: bool) -> None:
     calls["bake"] += 1
     (out / "transformer").mkdir(parents=True)
     for name in ("model_index.json", "transformer/config.json"):
@@ -151,7 +151,9 @@ def faked() -> Iterator[None]:
         },
         "minimality": {"difference": lambda base, baked: {"parameters": 80, "changed": 40, "zeroed": 40, "relative_change": 0.5}},
         "audit_instruments": {"shows": lambda policy: None},
+        "layouts": {"DENSE": None, "Layout": SimpleNamespace},
         "edits": {
+            "edited": lambda edit, directory: {},
             "read_mask": lambda base, baked: Masks({}), "product": lambda masks: Masks({}), "extended": lambda earlier, edit: edit,
             "erased": lambda edit: {"ff": {"units": 8, "removed": len(edit.keep["ff"])}},
             "save_edit": lambda edit, path, metadata: path.write_text(json.dumps(edit.keep)),
@@ -185,7 +187,7 @@ def die_in(stage: str) -> None:
 
         return make
 
-    modules = {"sign": sys.modules[release.__module__], "export": exporting, "check": exporting}
+    modules = {"sign": sys.modules[release.__module__], "bake": baking, "export": exporting, "check": exporting}
     where, name = modules.get(stage, stages), "write_plan" if stage == "plan" else stage
     setattr(where, name, deadly(getattr(where, name)))
 

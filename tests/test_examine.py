@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from test_release_tiny import _coin  # noqa: F401
 
 from safeflux import report as reports
+from safeflux.edits import weights
 from safeflux.errors import ModelError, PlanError, StageError
 from safeflux.examine import examine
 from safeflux.minimality import difference
@@ -125,7 +126,7 @@ def test_models_that_cannot_be_compared_are_refused(tiny: Path, tmp_path: Path) 
 
 def test_how_far_weights_are_from_the_base_s(tiny: Path, model: Path) -> None:
     before = {name: t for path in (tiny / "transformer").glob("*.safetensors") for name, t in load_file(path).items()}
-    found = difference(tiny / "transformer", model / "transformer")
+    found = difference(tiny / "transformer", weights(model / "transformer"))
     halved, row = before["proj_out.weight"], before["x_embedder.weight"][0]
     assert found["parameters"] == sum(t.numel() for t in before.values())
     assert found["changed"] == halved.numel() + row.numel()
@@ -133,7 +134,7 @@ def test_how_far_weights_are_from_the_base_s(tiny: Path, model: Path) -> None:
     whole = torch.cat([t.flatten().double() for t in before.values()]).norm()
     moved = torch.cat([halved.double().flatten() * 0.5, row.double()]).norm()
     assert found["relative_change"] == pytest.approx(float(moved / whole), rel=1e-9)
-    assert difference(tiny / "transformer", tiny / "transformer") == found | {"changed": 0, "zeroed": 0, "relative_change": 0.0}
+    assert difference(tiny / "transformer", weights(tiny / "transformer")) == found | {"changed": 0, "zeroed": 0, "relative_change": 0.0}
 
 
 @pytest.mark.slow

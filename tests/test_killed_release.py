@@ -26,6 +26,8 @@ retain: [cat, house]
 method: {mask: {updates: 24, batch: 16}}
 limits: {detection: 0.5, attack_success: 0.9, retained: 0.5}
 audit: {preset: quick, attacks: [none, {ring-a-bell: {texts: 2, population: 20, generations: 10, ban: false, images: 20}}], images: 20}
+bake: {decoys: true}
+exports: [diffusers, removed]
 signing: {key: publisher.key}
 """
 STAGES = ("plan", "commit", "prepare", "erase", "bake", "audit", "export", "check", "report", "sign")

@@ -20,6 +20,7 @@ from test_policy_errors import CASES, GOOD
 
 from safeflux.errors import PolicyError
 from safeflux.policy import Base, Choice, Limit, Signing, load_policy, read_policy, schema, templates
+from safeflux.policy.model import Bake
 from safeflux.policy.shape import Shape, plain
 from safeflux.policy.tree import parse
 from safeflux.prompts import NOUNS
@@ -30,6 +31,13 @@ SHIPPED = sorted((ROOT / "policies").glob("*.yaml"))
 
 def read(text: str, source: Path | None = None) -> Any:
     return read_policy(text.encode(), source)
+
+
+def test_how_erased_neurons_stand_in_the_weights() -> None:
+    assert read(GOOD).bake == Bake()
+    text = GOOD + "bake: {decoys: true, multiple: 64, kept: never}\n"
+    assert read(text.replace("[diffusers]", "[diffusers, removed]")).bake == Bake("dense", True, 64, "never")
+    assert read(GOOD + "bake: {layout: removed}\n").bake.layout == "removed"
 
 
 def test_everything_arrives() -> None:

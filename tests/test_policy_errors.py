@@ -81,6 +81,14 @@ CASES = {
         "19:59: audit.attacks[2].ring-a-bell.generations: ", 'came the text "many"', "a whole number"),
     "option outside its choices": ("generations: 20", "against: clop",
         "19:55: audit.attacks[2].ring-a-bell.against: ", "clip, t5, both", 'did you mean "clip"?'),
+    "unknown layout": ("[diffusers]", "[diffusers]\nbake: {layout: slim}", "21:16: bake.layout: ", "allowed: one of dense, removed"),
+    "decoys in nothing": (
+        "[diffusers]", "[diffusers]\nbake: {layout: removed, decoys: true}", "21:33: bake.decoys: ", "slots that are cut out",
+    ),
+    "widths of zeros": ("[diffusers]", "[diffusers]\nbake: {multiple: 64}", "21:18: bake.multiple: ", "came without layout: removed"),
+    "the same layout twice": (
+        "[diffusers]", "[diffusers, removed]\nbake: {layout: removed}", "20:22: exports[1]: ", "the release itself has that layout",
+    ),
     "unknown exporter": ("[diffusers]", "[diffuser]", "20:11: exports[0]: ", 'did you mean "diffusers"?'),
     "unknown detector": ("detector: mini", "detector: nudnet", "11:15: concepts[0].detector: ", 'did you mean "nudenet"?'),
     "unknown preset": ("preset: quick", "preset: qick", "18:11: audit.preset: ", "quick, standard, full", 'did you mean "quick"?'),

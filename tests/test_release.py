@@ -175,7 +175,7 @@ def test_every_part_of_the_code_that_a_key_names_is_there() -> None:
     assert missing == []
 
 
-@pytest.mark.parametrize("file", ["prepare/prompts.json", "erase/edit.safetensors", "bake/model/transformer/weights.safetensors"])
+@pytest.mark.parametrize("file", ["prepare/prompts.json", "erase/edit.safetensors", "bake/dense/transformer/weights.safetensors"])
 def test_tampered_work_is_made_again(policy: Path, tmp_path: Path, file: str) -> None:
     expected = tree(release(policy, out=tmp_path / "run").release_dir)
     fakes.calls.clear()

@@ -8,6 +8,8 @@ import shutil
 from pathlib import Path
 
 from safeflux.errors import StageError
+from safeflux.files import digest
+from safeflux.types import KEPT
 
 log = logging.getLogger(__name__)
 
@@ -17,7 +19,7 @@ _PICKLED = (".bin", ".ckpt", ".pickle", ".pkl", ".pt", ".pth")
 
 
 def diffusers(baked: Path, out: Path, *, base: Path) -> list[Path]:
-    """Write the pipeline to ``out``: ``transformer/`` and ``model_index.json`` from ``baked``, all else from ``base``.
+    """Write the pipeline to ``out``: ``transformer/``, ``model_index.json`` and ``KEPT``, if there, from ``baked``, all else from ``base``.
 
     All else is the directories that the index names, licences, notices and how the model wants to be sampled, copied byte for
     byte: loading and saving them again would break older readers. Left behind is what else lies beside them: a repository often
@@ -35,6 +37,11 @@ def diffusers(baked: Path, out: Path, *, base: Path) -> list[Path]:
     return written
 
 
+def preserved(base: Path) -> dict[str, str]:
+    """SHA-256 of every file of ``base`` that a release holds unchanged, by its path."""
+    return {name.as_posix(): digest(base / name) for _, name in _pipeline_files(base, base) if name.parts[0] not in _BAKED}
+
+
 def _pipeline_files(baked: Path, base: Path) -> list[tuple[Path, Path]]:
     """Every file of the pipeline: the directory it comes from, and its path in there."""
     index = baked / "model_index.json"
@@ -42,7 +49,7 @@ def _pipeline_files(baked: Path, base: Path) -> list[tuple[Path, Path]]:
         entries = json.loads(index.read_text(encoding="utf-8")).items()
     except (OSError, ValueError, AttributeError) as error:
         raise StageError(f"{index} is not the index of a diffusers pipeline: {error}") from error
-    files = [(baked, Path(index.name))]
+    files = [(baked, Path(name)) for name in (index.name, KEPT) if (baked / name).is_file()]
     files += [(base, Path(path.name)) for path in sorted(base.iterdir()) if path.is_file() and path.name.upper().startswith(_BESIDE)]
     for name, value in sorted(entries):
         if name.startswith("_") or not isinstance(value, list) or value[:1] == [None]:

@@ -20,6 +20,8 @@ _NAMES = {  # of number formats, as safetensors writes them
 }  # fmt: skip
 _DTYPES = {name: dtype for dtype, name in _NAMES.items()}
 
+Readers = Mapping[str, Callable[[], Tensor]]  # how to read tensors, by name, one at a time
+
 
 @dataclass(frozen=True)
 class Stored:

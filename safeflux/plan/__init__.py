@@ -146,7 +146,9 @@ def describe(plan: Plan) -> str:
     ]
     lines.append(f"{'':14}{plan.evaluations:>12,}  model evaluations (one picture, one step) in all")
     lines.append(f"Needs         {plan.memory / 2**30:.1f} GiB of memory; {plan.time}")
-    lines.append(f"Then          bake, export ({', '.join(one.name for one in policy.exports)}), report, {_signing(policy)}")
+    lines.append(
+        f"Then          bake{_layout(policy)}, export ({', '.join(one.name for one in policy.exports)}), report, {_signing(policy)}"
+    )
     return "\n".join([*lines, *(f"Note          {note}" for note in plan.notes)]) + "\n"
 
 
@@ -165,6 +167,12 @@ def _concept(concept: Concept, seed: int) -> list[str]:
         f'such as "{example.text}"; instead draws {f"{concept.anchor!r}" if concept.anchor else "what the empty prompt draws"}{stays}',
         f'found by {concept.detector.name} as "{concept.label}"',
     ]
+
+
+def _layout(policy: Policy) -> str:
+    if policy.bake.layout == "removed":
+        return " (neurons cut out)"
+    return " (with decoys)" if policy.bake.decoys else ""
 
 
 def _settings(given: Mapping[str, object]) -> str:

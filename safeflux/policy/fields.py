@@ -53,6 +53,7 @@ def schema() -> dict[str, Any]:
                 "method": {"title": "How to erase", **_choice("method")},
                 "limits": _limits(),
                 "audit": _audit(),
+                "bake": _bake(),
                 "exports": {"title": "What to write", "type": "array", "minItems": 1, "items": _choice("exporter")},
                 "report": _report(),
                 "signing": _signing(),
@@ -163,6 +164,27 @@ def _audit() -> dict[str, Any]:
             },
             "images": {"title": "Pictures per concept and attack", "type": "integer", "minimum": 1, "maximum": 100_000},
             "stop_early": {"title": "Stop drawing once a limit is decided", "type": "boolean", "default": False},
+        }
+    )
+
+
+def _bake() -> dict[str, Any]:
+    return _object(
+        {
+            "layout": {
+                "title": "Erased neurons as zeros, or cut out; beside zeros, the export `removed` has them cut out, too",
+                "type": "string",
+                "enum": ["dense", "removed"],
+                "default": "dense",
+            },
+            "decoys": {"title": "Fill the slots of erased neurons with others that do nothing", "type": "boolean", "default": False},
+            "multiple": {"title": "Round widths up to a multiple of this", "type": "integer", "minimum": 1, "maximum": 4096, "default": 1},
+            "kept": {
+                "title": "Say which neurons were kept, so that adapters can be cut to fit",
+                "type": "string",
+                "enum": ["if-public", "never", "always"],
+                "default": "if-public",
+            },
         }
     )
 

@@ -10,7 +10,7 @@ from typing import Any
 from safeflux.errors import PolicyError
 from safeflux.policy import rules
 from safeflux.policy.fields import VERSION, schema
-from safeflux.policy.model import Audit, Base, Choice, Concept, Limit, Limits, Policy, ReportSettings, Signing
+from safeflux.policy.model import Audit, Bake, Base, Choice, Concept, Limit, Limits, Policy, ReportSettings, Signing
 from safeflux.policy.shape import Shape
 from safeflux.policy.tree import Problem, parse
 from safeflux.prompts import NOUNS
@@ -88,6 +88,7 @@ def _policy(data: dict[str, Any], source: Path | None, digest: str, text: str) -
             images=audit.get("images"),
             stop_early=audit.get("stop_early", False),
         ),
+        bake=Bake(**data.get("bake", {})),
         exports=tuple(_choice(one) for one in data.get("exports", ["diffusers"])),
         report=ReportSettings(**data.get("report", {})),
         signing=_signing(data.get("signing", {}), source),

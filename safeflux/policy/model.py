@@ -92,6 +92,21 @@ class Audit:
 
 
 @dataclass(frozen=True)
+class Bake:
+    """How erased neurons stand in the weights; see ``safeflux.layouts``.
+
+    ``layout`` of the directory that the release is. ``decoys`` go with "dense", ``multiple`` (of neurons that widths are rounded up to)
+    with neurons that are cut out. ``kept``: whether it is published which neurons were kept where they were moved; "if-public": where the
+    base is the embedded one or a hub's.
+    """
+
+    layout: Literal["dense", "removed"] = "dense"
+    decoys: bool = False
+    multiple: int = 1
+    kept: Literal["if-public", "never", "always"] = "if-public"
+
+
+@dataclass(frozen=True)
 class ReportSettings:
     """What the model card says beyond measurements; ``pairs`` before/after picture pairs are shown per concept."""
 
@@ -131,3 +146,4 @@ class Policy:
     source: Path | None
     digest: str
     text: str
+    bake: Bake = Bake()

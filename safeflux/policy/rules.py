@@ -20,7 +20,7 @@ Placed = tuple[str, Node]  # the path of a field, and the text in it
 def check(root: Node) -> list[Problem]:
     """Every broken rule, in no particular order."""
     found: list[Problem] = []
-    for rule in (_base, _words_twice, _words_both_ways, _detectors, _attacks, _exports, _signing, _unreadable):
+    for rule in (_base, _words_twice, _words_both_ways, _detectors, _attacks, _exports, _bake, _signing, _unreadable):
         found.extend(rule(root))
     return found
 
@@ -148,6 +148,19 @@ def _exports(root: Node) -> Iterator[Problem]:
     for placed in chosen:
         if (name := str(placed[1].value)) in names("exporter") and name not in names("loader"):
             yield _say(placed, f'nothing loads what "{name}" writes, so it could not be checked; its package has to register a loader too')
+
+
+def _bake(root: Node) -> Iterator[Problem]:
+    """What belongs to one layout beside the other."""
+    layout, decoys, multiple = (at(root, "bake", key) for key in ("layout", "decoys", "multiple"))
+    removed = layout is not None and layout.value == "removed"
+    also = [placed for placed in choices(at(root, "exports"), "exports") if placed[1].value == "removed"]
+    if removed and decoys is not None and decoys.value is True:
+        yield _say(("bake.decoys", decoys), "came true beside layout: removed; slots that are cut out cannot be filled")
+    if multiple is not None and not removed and not also:
+        yield _say(("bake.multiple", multiple), "came without layout: removed or the export removed; zeros in place have the base's widths")
+    if removed:
+        yield from (_say(placed, "came beside layout: removed; the release itself has that layout") for placed in also)
 
 
 def _signing(root: Node) -> Iterator[Problem]:
