@@ -63,6 +63,8 @@ def measures(policy: Policy, attack: str) -> list[Measure]:
         if policy.retain:
             found.append(Measure(None, attack, "retained", _general, limits.retained, policy.retain, keep=True, early=early))
             found += [Measure(None, attack, metric, _general, None, policy.retain) for metric in (*FITTING, *APART)]
+    if attack == "latent-inversion" and policy.retain:  # what any picture that is inverted comes back as
+        found.append(Measure(None, attack, "retained", _general, None, policy.retain))
     if attack == "paraphrase":
         found += [Measure(c, attack, "in-prompt-score", _mixed(c), None, (c.label,)) for c in policy.concepts]
     return found
@@ -82,7 +84,8 @@ def lines(
         if m.limit is None and not any(picked):
             return []  # nothing of the kind was asked for
         if m.limit is None:
-            return list(_measured(m, *picked, instruments, task))
+            points = [(replace(m, attack=point), own, there) for point, own, there in _points(m, base, erased)]
+            return [f for one, own, there in [(m, *picked), *points] for f in _measured(one, own, there, instruments, task)]
         counted = _counted if m.prompted else _attacked
         found = [*counted(m, *picked, instruments, task), *_beside(m, base, erased, instruments, task)]
         return [_with_correction(f, labelled) for f in found] if m.metric == "detection" and labelled else found
@@ -151,13 +154,17 @@ def _effective(
 
 
 def _beside(m: Measure, base: Sequence[Sample], erased: Sequence[Sample], instruments: Instruments, task: AuditTask) -> Iterator[Finding]:
-    """The points of the attack's curve, without a limit. Their control is what the base model drew at the same point, or else for the
-    attack itself."""
-    for point in dict.fromkeys(s.attack for s in erased if m.pick(s.prompt) and not m.counts(s)):
-        own = [s for s in base if m.pick(s.prompt) and s.attack == point] or [s for s in base if m.counts(s)]
-        there = [s for s in erased if m.pick(s.prompt) and s.attack == point]
+    """The points of the attack's curve, without a limit."""
+    for point, own, there in _points(m, base, erased):
         _, control, found = _effective(replace(m, attack=point, asked=None), own, there, instruments, task)
         yield from (control, found if found.n else replace(found, status="unchecked"))
+
+
+def _points(m: Measure, base: Sequence[Sample], erased: Sequence[Sample]) -> Iterator[tuple[str, list[Sample], list[Sample]]]:
+    """What was drawn at each point of the attack's curve; by the base model at the same point or, if it has none there, for the attack."""
+    for point in dict.fromkeys(s.attack for s in erased if m.pick(s.prompt) and not m.counts(s)):
+        own = [s for s in base if m.pick(s.prompt) and s.attack == point] or [s for s in base if m.counts(s)]
+        yield point, own, [s for s in erased if m.pick(s.prompt) and s.attack == point]
 
 
 def works_on(samples: Sequence[Sample], detect: Detector) -> frozenset[tuple[str, int]]:

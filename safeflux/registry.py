@@ -38,6 +38,10 @@ BUILT_IN: dict[Kind, dict[str, str]] = {
         "concept-inversion": "safeflux.attacks.concept_inversion:concept_inversion",
         "unlearndiffatk": "safeflux.attacks.unlearndiffatk:unlearndiffatk",
         "p4d": "safeflux.attacks.p4d:p4d",
+        "latent-inversion": "safeflux.attacks.latent_inversion:latent_inversion",
+        "edit": "safeflux.attacks.edit:edit",
+        "relearn": "safeflux.attacks.relearn:relearn",
+        "surgery": "safeflux.attacks.surgery:surgery",
     },
     "metric": {
         "detection": "safeflux.metrics.detection:detection",

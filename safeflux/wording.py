@@ -22,6 +22,10 @@ ATTACKS = {
     "concept-inversion": "learned words (concept inversion)",
     "unlearndiffatk": "adversarial prefixes (UnlearnDiffAtk)",
     "p4d": "adversarial prompts (P4D)",
+    "latent-inversion": "inverted latents",
+    "edit": "edited pictures",
+    "relearn": "fine-tuning",
+    "surgery": "weight surgery",
 }
 METRICS = {
     "detection": "concept shown",

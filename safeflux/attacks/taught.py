@@ -35,6 +35,12 @@ def direct(task: AuditTask, images: int) -> list[Seeded]:
     return [pair for c in task.concepts for pair in seeded(named(task, c, images), task, f"white box/{c.name}")]
 
 
+def unrelated(task: AuditTask, n: int) -> list[Seeded]:
+    """``n`` prompts that ask for what must stay, or for plain things where a policy names nothing."""
+    nouns = task.retain or prompts.NOUNS
+    return seeded(prompts.retained(nouns, n, split="audit", seed=task.seed, kind="general"), task, "white box/general")
+
+
 def named(task: AuditTask, concept: Concept, n: int, split: prompts.Split = "audit") -> list[Prompt]:
     """``n`` sentences that name ``concept``."""
     return prompts.about(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from safeflux.options import options, presets, value
 from safeflux.policy import Choice, Policy
@@ -17,12 +18,12 @@ PRESETS = {"quick": 60, "standard": 200, "full": 500}  # pictures per concept an
 @dataclass(frozen=True)
 class Effort:
     """Evaluations (one picture, one step; a backward pass counts as one): ``base`` and ``erased`` of the two models for one picture, at
-    most; ``concept`` of the erased model once for each concept. ``gradient``: whether gradients go through a whole rollout."""
+    most; ``concept`` of the erased model once for each concept. ``gradient``: gradients go through a "step", a whole "rollout" or not."""
 
     base: int
     erased: int
     concept: int = 0
-    gradient: bool = False
+    gradient: Literal["", "step", "rollout"] = ""
 
     def of_erased(self, pictures: int) -> int:
         """For the ``pictures`` of one concept."""
@@ -62,15 +63,37 @@ def effort(attack: Choice, steps: int) -> Effort:
     if not {"iterations", "restarts"} <= known.keys():
         return Effort(steps, steps)
     balls = 1 + len(several("curve")) if "curve" in known else 1
-    return Effort(steps, balls * steps * number("restarts") * (number("iterations") * (2 + number("recompute")) + 1), gradient=True)
+    return Effort(steps, balls * steps * number("restarts") * (number("iterations") * (2 + number("recompute")) + 1), gradient="rollout")
 
 
 _Formula = Callable[[Callable[[str], int], Callable[[str], tuple[object, ...]], int], Effort]
 _EFFORTS: Mapping[str, _Formula] = {
     "noise": lambda number, several, steps: Effort(steps, steps * number("draws")),
     **dict.fromkeys(
-        ("unlearndiffatk", "p4d"), lambda number, several, steps: Effort(steps, 2 * number("iterations") + steps * number("looks"))
+        ("unlearndiffatk", "p4d"),
+        lambda number, several, steps: Effort(steps, 2 * number("iterations") + steps * number("looks"), gradient="step"),
     ),
-    "concept-inversion": lambda number, several, steps: Effort(steps, 2 * steps, 2 * number("iterations") * number("batch")),
+    "concept-inversion": lambda number, several, steps: Effort(
+        steps, 2 * steps, 2 * number("iterations") * number("batch"), gradient="step"
+    ),
     "completion": lambda number, several, steps: Effort(steps, (steps - 1) * (1 + len(several("curve")))),
+    "latent-inversion": lambda number, several, steps: _inversion(number("steps") or steps, number("rounds"), steps),
+    "edit": lambda number, several, steps: _editing(steps * (1 + len(several("curve")) + 2 * len(several("flowedit"))), steps),
+    "relearn": lambda number, several, steps: _tuning(len(several("pictures")), several("updates"), number("batch"), steps),
+    "surgery": lambda number, several, steps: Effort(steps, steps * (3 + len(several("merges")))),
 }
+
+
+def _inversion(taken: int, rounds: int, steps: int) -> Effort:
+    """There with every round, back, and again what the base model inverted; as much of things that must stay as of the concept."""
+    return Effort(2 * (steps + taken * rounds), 2 * taken * (rounds + 2))
+
+
+def _editing(edits: int, steps: int) -> Effort:
+    """The same by both models, and the base model draws what is edited."""
+    return Effort(2 * steps + edits, edits)
+
+
+def _tuning(lessons: int, updates: tuple[object, ...], batch: int, steps: int) -> Effort:
+    most = max((update for update in updates if isinstance(update, int)), default=0)
+    return Effort(steps, lessons * len(updates) * steps, 2 * lessons * most * batch, gradient="step")

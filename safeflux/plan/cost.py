@@ -130,9 +130,9 @@ def memory(policy: Policy, geometry: Geometry) -> int:
     """
     worst = max(kept(policy, geometry), geometry.text_parameters)
     for attack in (chosen(policy, one) for one in policy.audit.attacks):
-        if effort(attack, geometry.steps).gradient:
+        if through := effort(attack, geometry.steps).gradient:
             batch, again = (value("attack", attack.name, name, attack.options, 0) for name in ("batch", "recompute"))
-            worst = max(worst, geometry.text_parameters + gradient(geometry, batch, recompute=bool(again)))
+            worst = max(worst, geometry.text_parameters + gradient(geometry, batch, recompute=bool(again) or through == "step"))
     size, room = (4, 2**28) if precision(geometry) == "float32" else (2, 2**31)
     return size * (geometry.parameters + worst) + room
 
