@@ -184,7 +184,10 @@ def border_gap(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> NDArray[np.float64
 
 
 def retained(policy: Policy, per_concept: int, seed: int, *, split: prompts.Split = "train") -> list[Prompt]:
-    """Neighbours of every concept and at least as many general prompts, none of which names a concept."""
+    """Neighbours of every concept and at least as many general prompts, none of which names a concept.
+
+    Only those to train on ask for two things at once: what must stay is audited by one at a time, and held to that.
+    """
     found: list[Prompt] = []
     for concept in policy.concepts:
         if concept.retain:
