@@ -31,7 +31,8 @@ def export(run: Run, out: Path, scratch: Path) -> None:
     for choice in chosen(run.policy):
         place(out, choice.name).mkdir(parents=True, exist_ok=True)
         write = registry.get("exporter", choice.name)
-        write(run.path("bake", "model"), place(out, choice.name), base=Path(run.plan.model_dir), **choice.options)
+        base, progress = Path(run.plan.model_dir), run.progress("export")
+        write(run.path("bake", "model"), place(out, choice.name), base=base, progress=progress, **choice.options)
 
 
 def check(run: Run, out: Path, scratch: Path) -> None:
