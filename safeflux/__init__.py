@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from safeflux.errors import TrustError as TrustError
     from safeflux.examine import Examined as Examined
     from safeflux.examine import examine as examine
+    from safeflux.growing import Grown as Grown
+    from safeflux.growing import grow as grow
     from safeflux.load import load as load
     from safeflux.plan import make_plan as make_plan
     from safeflux.policy import Policy as Policy
@@ -31,12 +33,14 @@ if TYPE_CHECKING:
 
 _WHERE = {
     "Examined": "safeflux.examine",
+    "Grown": "safeflux.growing",
     "Policy": "safeflux.policy",
     "ReleaseResult": "safeflux.release",
     "Report": "safeflux.types",
     "SafeFluxError": "safeflux.errors",
     "TrustError": "safeflux.errors",
     "examine": "safeflux.examine",
+    "grow": "safeflux.growing",
     "load": "safeflux.load",
     "load_policy": "safeflux.policy",
     "make_plan": "safeflux.plan",
@@ -46,12 +50,14 @@ _WHERE = {
 
 __all__ = [
     "Examined",
+    "Grown",
     "Policy",
     "ReleaseResult",
     "Report",
     "SafeFluxError",
     "TrustError",
     "examine",
+    "grow",
     "load",
     "load_policy",
     "make_plan",
