@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from safeflux.errors import TrustError as TrustError
     from safeflux.examine import Examined as Examined
     from safeflux.examine import examine as examine
+    from safeflux.growing import Grown as Grown
+    from safeflux.growing import grow as grow
     from safeflux.load import load as load
     from safeflux.lora import slice_lora as slice_lora
     from safeflux.models.removed import SafeFluxTransformer2DModel as SafeFluxTransformer2DModel
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 
 _WHERE = {
     "Examined": "safeflux.examine",
+    "Grown": "safeflux.growing",
     "Policy": "safeflux.policy",
     "ReleaseResult": "safeflux.release",
     "Report": "safeflux.types",
@@ -41,6 +44,7 @@ _WHERE = {
     "SafeFluxTransformer2DModel": "safeflux.models.removed",
     "TrustError": "safeflux.errors",
     "examine": "safeflux.examine",
+    "grow": "safeflux.growing",
     "load": "safeflux.load",
     "load_policy": "safeflux.policy",
     "make_plan": "safeflux.plan",
@@ -51,6 +55,7 @@ _WHERE = {
 
 __all__ = [
     "Examined",
+    "Grown",
     "Policy",
     "ReleaseResult",
     "Report",
@@ -58,6 +63,7 @@ __all__ = [
     "SafeFluxTransformer2DModel",
     "TrustError",
     "examine",
+    "grow",
     "load",
     "load_policy",
     "make_plan",

@@ -23,6 +23,8 @@ from safeflux.statistics import lower
 from safeflux.types import AuditTask
 
 if TYPE_CHECKING:
+    import torch
+
     from safeflux.models.flux1 import Flux1
     from safeflux.models.loaded import Loaded
     from safeflux.types import Masks
@@ -117,14 +119,27 @@ def fresh(request: Request) -> dict[str, Any]:
 
 def answer(request: Request) -> dict[str, Any]:
     """What was asked, looked at in this process."""
-    import torch
-
-    device, dtype = "cuda" if torch.cuda.is_available() else "cpu", getattr(torch, request.precision)
     base = None if request.base is None else Path(request.base)
     load = registry.get("loader", request.format)
-    loaded: Loaded = load(Path(request.exported), root=Path(request.root), base=base, device=device, dtype=dtype)
+    where, numbers = device(), dtype(request.precision)
+    loaded: Loaded = load(Path(request.exported), root=Path(request.root), base=base, device=where, dtype=numbers)
     said = {"consumer": loaded.consumer, "exact": loaded.exact, "tolerance": loaded.tolerance}
     return {**said, **_weights(loaded, request), **_latents(loaded.model, request), "concepts": _attacked(loaded.model, request)}
+
+
+def device() -> str:
+    """The best there is here."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def dtype(precision: str) -> torch.dtype:
+    """The number format that a plan or a report calls ``precision``."""
+    import torch
+
+    found: torch.dtype = getattr(torch, precision)
+    return found
 
 
 def _weights(loaded: Loaded, request: Request) -> dict[str, Any]:
@@ -179,21 +194,22 @@ def _attacked(model: Flux1, request: Request) -> list[dict[str, Any]]:
     """Of the first direct prompts of each concept, how many pictures show it: its detector's word, as in the audit."""
     from safeflux.attacks.none import plan
 
-    concepts = [_concept(said) for said in request.concepts]
+    concepts = [concept(said) for said in request.concepts]
     task = AuditTask(tuple(concepts), (), request.seed, request.steps, batch=16)
     found, detectors = [], dict[str, Any]()
-    for concept in concepts:
-        pairs = [(prompt.text, seed) for prompt, seed in plan(task, PICTURES) if prompt.concept == concept.name]
+    for one in concepts:
+        pairs = [(prompt.text, seed) for prompt, seed in plan(task, PICTURES) if prompt.concept == one.name]
         drawn = model.draw([text for text, _ in pairs], [seed for _, seed in pairs], steps=request.steps)
-        named = json.dumps(asdict(concept.detector), sort_keys=True)
+        named = json.dumps(asdict(one.detector), sort_keys=True)
         if named not in detectors:
-            detectors[named] = registry.get("detector", concept.detector.name)(**concept.detector.options)
-        hits = detectors[named](drawn, concept.label)
-        found.append({"concept": concept.name, "k": int(hits.sum()), "n": len(pairs)})
+            detectors[named] = registry.get("detector", one.detector.name)(**one.detector.options)
+        hits = detectors[named](drawn, one.label)
+        found.append({"concept": one.name, "k": int(hits.sum()), "n": len(pairs)})
     return found
 
 
-def _concept(said: Mapping[str, Any]) -> Concept:
+def concept(said: Mapping[str, Any]) -> Concept:
+    """A concept as a report lists it."""
     lists = {name: tuple(said[name]) for name in ("targets", "retain")}
     return Concept(**{**said, **lists, "detector": Choice(**said["detector"])})
 

@@ -36,7 +36,8 @@ def export(run: Run, out: Path, scratch: Path) -> None:
     for choice in chosen(run.policy):
         place(out, choice.name).mkdir(parents=True, exist_ok=True)
         write = registry.get("exporter", choice.name)
-        write(run.path("bake", _layout(run.policy, choice)), place(out, choice.name), base=Path(run.plan.model_dir), **choice.options)
+        baked, progress = run.path("bake", _layout(run.policy, choice)), run.progress("export")
+        write(baked, place(out, choice.name), base=Path(run.plan.model_dir), progress=progress, **choice.options)
 
 
 def check(run: Run, out: Path, scratch: Path) -> None:

@@ -25,7 +25,7 @@ def merged_policy(releases: Sequence[Path], *, name: str | None = None, version:
     """
     if len(releases) < 2:
         raise PlanError(f"came {len(releases)} release; wanted two or more to merge")
-    policies = [_policy(directory) for directory in releases]
+    policies = [released_policy(directory) for directory in releases]
     first = policies[0]
     merged = {
         **first,
@@ -41,8 +41,8 @@ def merged_policy(releases: Sequence[Path], *, name: str | None = None, version:
     return _HEAD.format(told) + _dump({key: value for key, value in merged.items() if value or key not in ("retain", "signing")})
 
 
-def _policy(directory: Path) -> dict[str, Any]:
-    """The policy that a release was made by, as plain data; paths of the publisher's machine are withheld in it."""
+def released_policy(directory: Path) -> dict[str, Any]:
+    """The policy that a release was made by, as plain data, paths of the publisher's machine withheld. PlanError if there is none."""
     from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError
 

@@ -71,6 +71,7 @@ BUILT_IN: dict[Kind, dict[str, str]] = {
         "fp8": "safeflux.exporters.fp8:fp8",
         "gguf": "safeflux.exporters.gguf:gguf",
         "delta": "safeflux.exporters.delta:delta",
+        "onnx": "safeflux.exporters.onnx:onnx",
     },
     "loader": {  # each by the name of the exporter whose files it loads
         "diffusers": "safeflux.loaders.diffusers:diffusers",
@@ -79,6 +80,7 @@ BUILT_IN: dict[Kind, dict[str, str]] = {
         "fp8": "safeflux.loaders.single_file:fp8",
         "gguf": "safeflux.loaders.single_file:gguf",
         "delta": "safeflux.loaders.delta:delta",
+        "onnx": "safeflux.loaders.onnx:onnx",
     },
 }
 

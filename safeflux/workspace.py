@@ -116,21 +116,33 @@ class Workspace:
         says, for the old one is put aside first, then the record replaced, then the new one put in place. It bears its final
         name while it is made, in a directory that does not.
         """
-        final, record, aside = self.root / target, self.work / f"{name}.partial-record", self.work / f"{name}.partial-withdrawn"
-        done = self._kept(name, key, final)
-        if done is None:
-            partial, done = self._made(name, key, make, self._scratch(name, key), within=target)
-            self.refuse_foreign(name, target)
-            record.mkdir()
-            _write_record(record, done)
-            if final.exists():
-                final.rename(aside)
-            _swap(record, self.work / name, aside=self.work / f"{name}.partial-replaced")
-            (partial / target).rename(final)
-            sync_directory(self.root)
-            discard(partial)
-            discard(aside)
+        done = self._kept(name, key, self.root / target) or self._published(name, key, target, make)
         discard(self._scratch(name, key))
+        return done
+
+    def amend(self, name: str, target: str, make: Make) -> Done:
+        """Replace what ``publish`` put at ``target``, under the key it has: asked for again, it is kept as it is now."""
+        old = recorded(self.work, name)
+        if old is None:
+            raise WorkspaceError(f"{self.root / target} was not put there by this workspace, so it cannot be replaced")
+        self.refuse_foreign(name, target)
+        done = self._published(name, old.key, target, make)
+        discard(self._scratch(name, old.key))
+        return done
+
+    def _published(self, name: str, key: str, target: str, make: Make) -> Done:
+        final, record, aside = self.root / target, self.work / f"{name}.partial-record", self.work / f"{name}.partial-withdrawn"
+        partial, done = self._made(name, key, make, self._scratch(name, key), within=target)
+        self.refuse_foreign(name, target)
+        record.mkdir()
+        _write_record(record, done)
+        if final.exists():
+            final.rename(aside)
+        _swap(record, self.work / name, aside=self.work / f"{name}.partial-replaced")
+        (partial / target).rename(final)
+        sync_directory(self.root)
+        discard(partial)
+        discard(aside)
         return done
 
     def withdraw(self, name: str, target: str) -> None:

@@ -21,6 +21,7 @@ COMMANDS = {  # name: where it is, what the list of commands says
     "release": ("safeflux_cli.release:release", "Erase concepts, prove it, sign it: a policy file in, a release out."),
     "merge": ("safeflux_cli.merge:merge", "Make one release of several that were made apart."),
     "audit": ("safeflux_cli.audit:audit", "Attack any FLUX model as a policy says, and report what came of it."),
+    "export": ("safeflux_cli.export:export", "Add formats for other tools to a finished release."),
     "bake": ("safeflux_cli.bake:bake", "Write the masks of a release into the model they belong to."),
     "plan": ("safeflux_cli.plan:plan", "Say what a release would do and cost."),
     "policy": ("safeflux_cli.policy:policy", "Check policy files, start new ones."),

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from safeflux.errors import StageError
 from safeflux.files import digest
-from safeflux.types import KEPT
+from safeflux.types import KEPT, Progress
 
 log = logging.getLogger(__name__)
 
@@ -18,7 +18,7 @@ _BESIDE = ("LICENSE", "LICENCE", "NOTICE", "GENERATION_CONFIG.JSON")  # files at
 _PICKLED = (".bin", ".ckpt", ".pickle", ".pkl", ".pt", ".pth")
 
 
-def diffusers(baked: Path, out: Path, *, base: Path) -> list[Path]:
+def diffusers(baked: Path, out: Path, *, base: Path, progress: Progress | None = None) -> list[Path]:
     """Write the pipeline to ``out``: ``transformer/``, ``model_index.json`` and ``KEPT``, if there, from ``baked``, all else from ``base``.
 
     All else is the directories that the index names, licences, notices and how the model wants to be sampled, copied byte for
@@ -28,8 +28,11 @@ def diffusers(baked: Path, out: Path, *, base: Path) -> list[Path]:
 
     Raises StageError when there is no readable ``model_index.json``, or a directory that it names is missing or empty.
     """
-    written = []
-    for origin, name in _pipeline_files(baked, base):
+    written: list[Path] = []
+    files = _pipeline_files(baked, base)
+    for origin, name in files:
+        if progress:
+            progress("diffusers", len(written), len(files))
         target = out / name
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(origin / name, target)  # a copy of its own: a change to the base must never reach a release

@@ -14,18 +14,21 @@ from torch import Tensor
 from safeflux.errors import StageError
 from safeflux.models.flux1_original import named
 from safeflux.models.tensors import Stored, stored, stream_tensors
+from safeflux.types import Progress
 
 FILE = "model-fp8-e4m3fn.safetensors"
 LARGEST = 448.0
 
 
-def fp8(baked: Path, out: Path, *, base: Path, keys: Literal["original", "diffusers"] = "original") -> list[Path]:
+def fp8(
+    baked: Path, out: Path, *, base: Path, progress: Progress | None = None, keys: Literal["original", "diffusers"] = "original"
+) -> list[Path]:
     """As ``single-file``, with the weights of linear layers rounded to the nearest of e4m3fn (arXiv 2209.05433): 3 bits behind the point,
     at most 448. Biases and norms stay as they are; zeros stay zero.
 
     Raises StageError for a weight beyond 448, which would become not a number, and where ``single-file`` does.
     """
-    stream_tensors(_small(named(stored(baked / "transformer"), keys)), out / FILE, {"format": "pt"})
+    stream_tensors(_small(named(stored(baked / "transformer"), keys)), out / FILE, {"format": "pt"}, progress)
     return [out / FILE]
 
 

@@ -11,12 +11,15 @@ import torch
 from safeflux.errors import StageError
 from safeflux.models.flux1_original import named
 from safeflux.models.tensors import Stored, stored
+from safeflux.types import Progress
 
 FILE = "model-Q8_0.gguf"
 BLOCK = 32
 
 
-def gguf(baked: Path, out: Path, *, base: Path, keys: Literal["original", "diffusers"] = "original") -> list[Path]:
+def gguf(
+    baked: Path, out: Path, *, base: Path, progress: Progress | None = None, keys: Literal["original", "diffusers"] = "original"
+) -> list[Path]:
     """As ``single-file``, for readers of GGUF (diffusers, ComfyUI-GGUF, stable-diffusion.cpp). Weights of linear layers are Q8_0; where
     a row is no multiple of 32 long, and for biases and norms, 32-bit floats. Zeros stay zero.
 
@@ -39,7 +42,9 @@ def gguf(baked: Path, out: Path, *, base: Path, keys: Literal["original", "diffu
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_ti_data_to_file()
-    for name, one in weights.items():
+    for done, (name, one) in enumerate(weights.items()):
+        if progress:
+            progress(FILE, done, len(weights))
         writer.write_tensor_data(quants.quantize(one.read().to(torch.float32).numpy(), kinds[name]))
     writer.close()
     return [out / FILE]

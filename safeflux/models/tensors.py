@@ -13,6 +13,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from safeflux.types import Progress
+
 _NAMES = {  # of number formats, as safetensors writes them
     torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.float8_e4m3fn: "F8_E4M3",
     torch.float8_e5m2: "F8_E5M2", torch.int64: "I64", torch.int32: "I32", torch.int16: "I16", torch.int8: "I8", torch.uint8: "U8",
@@ -64,7 +66,7 @@ def save_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[st
         file.write(text.ljust(size))
 
 
-def stream_tensors(tensors: Mapping[str, Stored], path: Path, metadata: Mapping[str, str]) -> None:
+def stream_tensors(tensors: Mapping[str, Stored], path: Path, metadata: Mapping[str, str], progress: Progress | None = None) -> None:
     """One safetensors file that is larger than memory may be: one tensor is held at a time.
 
     Laid out as the library does it, the widest numbers first, so that none lies across a boundary of its own width.
@@ -79,7 +81,9 @@ def stream_tensors(tensors: Mapping[str, Stored], path: Path, metadata: Mapping[
     text = text.ljust(-(-len(text) // 8) * 8)
     with path.open("wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
-        for name, one in ordered:
+        for done, (name, one) in enumerate(ordered):
+            if progress:
+                progress(path.name, done, len(ordered))
             tensor = one.read()
             assert (tuple(tensor.shape), tensor.dtype) == (one.shape, one.dtype), f"{name} is not what its header says"
             file.write(tensor.contiguous().view(torch.uint8).numpy().data)

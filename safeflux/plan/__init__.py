@@ -74,7 +74,7 @@ def make_plan(policy: Policy) -> Plan:
     """
     base = find_base(policy)
     geometry = base.geometry
-    exports.refuse(policy, geometry)
+    exports.refuse(policy.exports, geometry)
     return Plan(
         policy=policy,
         code=version(),
