@@ -25,12 +25,12 @@ RELEASE = "urn:safeflux:release:v1"
 LIBRARIES = ("torch", "diffusers", "transformers", "numpy")
 
 _NOT_TESTED = (
-    "Fine-tuning or weight surgery to bring a concept back.",
-    "Image to image, inpainting, control networks, adapters, and every other pipeline than text to image.",
     "Prompts in other languages than those of the audit.",
     "Picture sizes, numbers of steps, schedulers and number formats other than those named here; of other formats more than their check.",
     "Concepts that are not listed. The base model, which still draws everything it could.",
 )
+_PIPELINES = ("Image to image other than the attack edit, ", "Image to image, ")
+_GRADIENTS = ("concept-inversion", "unlearndiffatk", "p4d")  # beside embedding-pgd
 _WITHHELD = "(withheld)"
 _PATH = re.compile(r"~|\.{0,2}/|[A-Za-z]:[\\/]")
 
@@ -125,22 +125,24 @@ def not_tested(policy: Policy) -> tuple[str, ...]:
     asked = {attack.name for attack in policy.audit.attacks} | {"none"}
     return (
         _optimised(policy),
+        *([] if asked & {"relearn", "surgery"} else ["Fine-tuning or weight surgery to bring a concept back."]),
+        f"{_PIPELINES[0 if 'edit' in asked else 1]}inpainting, control networks, adapters, and every other pipeline than text to image.",
         *_NOT_TESTED,
         *(f"The attack {name}, which the policy left out." for name in registry.names("attack") if name not in asked),
     )
 
 
 def _optimised(policy: Policy) -> str:
-    """What of attacks with gradients was not tried: all of them, or all but one kind within a ball."""
-    radii = [
-        attack.options.get("radius", options("attack", attack.name)["radius"].default)
-        for attack in policy.audit.attacks
-        if attack.name == "embedding-pgd"
-    ]
-    if not radii:
-        return "Attacks that use gradients or optimise embeddings."
-    within = f"within a ball of radius {radii[0]:g} (of the embeddings' own length) around direct prompts"
-    return f"Attacks that use gradients or optimise embeddings, other than embedding-pgd {within}."
+    """What of attacks with gradients was not tried: all of them, or all but those named."""
+    tried = []
+    for attack in policy.audit.attacks:
+        if attack.name == "embedding-pgd":
+            radius = attack.options.get("radius", options("attack", attack.name)["radius"].default)
+            tried.append(f"embedding-pgd within a ball of radius {radius:g} (of the embeddings' own length) around direct prompts")
+        elif attack.name in _GRADIENTS:
+            tried.append(attack.name)
+    other = f", other than {', '.join(tried)}" if tried else ""
+    return f"Attacks that use gradients or optimise embeddings{other}."
 
 
 def environment() -> dict[str, object]:

@@ -122,3 +122,17 @@ def test_of_attacks_with_gradients_it_says_how_far_they_went(demo: Policy) -> No
     for options, radius in (({}, "0.1"), ({"radius": 0.25}, "0.25")):
         (one,) = said(Choice("none"), Choice("embedding-pgd", options))
         assert f"other than embedding-pgd within a ball of radius {radius} (of the embeddings' own length) around direct prompts" in one
+    (one,) = said(Choice("none"), Choice("p4d"), Choice("embedding-pgd"), Choice("concept-inversion"), Choice("unlearndiffatk"))[:1]
+    assert one.startswith("Attacks that use gradients or optimise embeddings, other than p4d, embedding-pgd within a ball of radius 0.1 ")
+    assert one.endswith("around direct prompts, concept-inversion, unlearndiffatk.")
+
+
+def test_what_was_tested_is_not_among_what_was_not(demo: Policy) -> None:
+    def said(*names: str) -> str:
+        return " ".join(not_tested(replace(demo, audit=replace(demo.audit, attacks=tuple(map(Choice, names))))))
+
+    assert "Fine-tuning or weight surgery" in said("none")
+    assert "Fine-tuning or weight surgery" not in said("none", "relearn")
+    assert "The attack surgery, which the policy left out." in said("none", "relearn")
+    assert "Image to image, inpainting" in said("none")
+    assert "Image to image other than the attack edit, inpainting" in said("none", "edit")
