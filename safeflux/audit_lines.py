@@ -21,7 +21,8 @@ log = logging.getLogger(__name__)
 PROMPTED = ("none",)  # every pair counts; of other attacks, those that work on the base model
 FITTING = ("embedding-score",)  # how well pictures fit their prompts: a number for each model
 APART = ("feature-distance", "ssim", "psnr", "perceptual-distance", "fid", "kid")  # how far the two models' pictures are apart
-COMPARING = (*APART, "erase-eval")  # of the two models together, so that there is no control
+LIKE = ("erase-eval", "erase-eval-captions")  # how like they are where the concept is gone
+COMPARING = (*APART, *LIKE)  # of the two models together, so that there is no control
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ def measures(policy: Policy, attack: str) -> list[Measure]:
     asked = next((chosen(policy, one) for one in policy.audit.attacks if one.name == attack), None)
     found = [Measure(c, attack, "detection", _about(c), ceiling, (c.label,), asked=asked, early=early) for c in policy.concepts]
     if attack == "none":
-        found += [Measure(c, attack, "erase-eval", _about(c), None, (c.label,)) for c in policy.concepts]
+        found += [Measure(c, attack, metric, _about(c), None, (c.label,)) for c in policy.concepts for metric in LIKE]
         near = [c for c in policy.concepts if c.retain]
         found += [Measure(c, attack, "neighbours", _near(c), limits.retained, c.retain, keep=True, early=early) for c in near]
         if policy.retain:

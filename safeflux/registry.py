@@ -56,6 +56,7 @@ BUILT_IN: dict[Kind, dict[str, str]] = {
         "kid": "safeflux.metrics.kid:kid",
         "in-prompt-score": "safeflux.metrics.in_prompt_score:in_prompt_score",
         "erase-eval": "safeflux.metrics.erase_eval:erase_eval",
+        "erase-eval-captions": "safeflux.metrics.erase_eval_captions:erase_eval_captions",
     },
     "detector": {
         "mini": "safeflux.detectors.mini:mini",

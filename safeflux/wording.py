@@ -35,6 +35,7 @@ METRICS = {
     "embedding-score": "embedding score",
     "in-prompt-score": "fit to the rest of the prompt",
     "erase-eval": "likeness to the base model, 0 where shown",
+    "erase-eval-captions": "likeness of captions, 0 where shown",
     "feature-distance": "feature distance",
     "fid": "Fréchet distance of features",
     "kid": "kernel distance of features",

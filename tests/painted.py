@@ -62,7 +62,7 @@ class Means:
         return _unit(images.mean(axis=(1, 2)))
 
     def texts(self, texts: Sequence[str]) -> np.ndarray:
-        return _unit(np.array([COLOURS[next(w for w in COLOURS if w in text)] for text in texts], dtype=float))
+        return _unit(np.array([COLOURS.get(next((w for w in COLOURS if w in text), ""), (9, 9, 9)) for text in texts], dtype=float))
 
     def layers(self, images: np.ndarray) -> list[np.ndarray]:
         return [images.mean(axis=1).transpose(0, 2, 1)]

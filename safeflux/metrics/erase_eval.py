@@ -1,8 +1,8 @@
-"""Two of EraseEval's terms, as far as they need no captioning model and no reference pictures (``fmp453/erase-eval`` has four).
+"""EraseEval's second term (``fmp453/erase-eval`` has four): the likeness of the two models' pictures, nothing where the concept is seen.
 
-The second term is the likeness of the two models' pictures for a prompt, nothing where the concept is still seen: it falls both for a
-concept that stays and for a picture that is ruined. The third, how much of the fit of pictures and prompts is kept, follows from the two
-lines of ``embedding-score``. The first needs captions, the fourth pictures from elsewhere: neither is computed here.
+It falls both for a concept that stays and for a picture that is ruined. The first term, what the pictures tell in words, is
+``erase-eval-captions``. The third, how much of the fit of pictures and prompts is kept, follows from the two lines of ``embedding-score``.
+The fourth compares both models' distances to photographs from elsewhere, of which nothing here has any: it is not computed.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from safeflux.metrics.erase_eval import erase_eval
+from safeflux.metrics.erase_eval_captions import captions, erase_eval_captions
 from safeflux.metrics.fid import fid, frechet
 from safeflux.metrics.in_prompt_score import in_prompt_score
 from safeflux.metrics.kid import cubic, kid
@@ -128,7 +129,21 @@ def test_erase_eval_is_likeness_where_the_concept_is_gone() -> None:
     assert score.value == pytest.approx((1 + 1 + 0 + 0) / 4, abs=1e-6)
 
 
-@pytest.mark.parametrize("metric", [fid, kid, psnr, perceptual_distance, erase_eval])
+def test_captions_are_compared_where_the_concept_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures redder than green read "red". Of four pairs two tell the same, one another thing, one shows the concept."""
+    monkeypatch.setattr("safeflux.metrics.erase_eval_captions.captions", lambda: ["red", "green"])
+    base = samples(np.full((4, 2, 2, 3), (120, 101, 101), np.uint8))
+    erased = np.stack([np.full((2, 2, 3), c, np.uint8) for c in ((115, 105, 101), (130, 101, 102), (101, 120, 101), (200, 190, 180))])
+    assert erase_eval_captions(samples(erased), base, INSTRUMENTS).value == pytest.approx((1 + 1 + 0 + 0) / 4)
+
+
+def test_captions_name_plain_things_at_places() -> None:
+    told = captions()
+    assert {"an umbrella on the beach", "a cat"} <= set(told)
+    assert len(set(told)) == len(told)
+
+
+@pytest.mark.parametrize("metric", [fid, kid, psnr, perceptual_distance, erase_eval, erase_eval_captions])
 def test_a_picture_without_a_partner_is_refused(metric) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(ValueError, match="no base picture of the same prompt"):
         metric(samples(noise(40, 1)), samples(noise(39, 1)), INSTRUMENTS)
