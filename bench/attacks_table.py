@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from safeflux.plan.attacking import UNLIMITED
 from safeflux.statistics import wilson
 from safeflux.statistics.joint import mcnemar
 
@@ -63,7 +64,7 @@ def rate(base: Trial, tried: Trial, point: str) -> Hits:
 def weakness(trials: Sequence[Trial], method: str) -> str:
     """In one sentence, what the method is weakest against, among the attacks themselves and not the points beside them."""
     base = {t.attack: t for t in trials if t.model == "base"}
-    mine = {t.attack: rate(base[t.attack], t, t.attack) for t in trials if t.model == method}
+    mine = {t.attack: rate(base[t.attack], t, t.attack) for t in trials if t.model == method and t.attack not in UNLIMITED}
     shares = {attack: sum(hits.values()) / len(hits) for attack, hits in mine.items() if hits}
     over = sorted((attack for attack in shares if shares[attack] > WEAK), key=lambda attack: -shares[attack])
     if not over:
@@ -77,8 +78,8 @@ def _row(base: Trial, tried: Sequence[Trial], point: str) -> list[str]:
     cells, first = [], rate(base, tried[0], point)
     for trial in tried:
         hits = rate(base, trial, point)
-        if trial.reason or base.reason or not hits:
-            cells.append(f"unchecked ({trial.reason or base.reason or 'not drawn'})")
+        if reason := trial.reason or base.reason or ("" if hits else "ended before" if trial.shots else "nothing was drawn"):
+            cells.append(reason if reason == "ended before" else f"unchecked ({reason})")
             continue
         cells.append(_counted(hits) + ("" if trial is tried[0] else _compared(first, hits)))
     beside = point != tried[0].attack

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from safeflux import registry
 from safeflux.metrics.counting import shows
-from safeflux.plan.attacking import chosen, effort
+from safeflux.plan.attacking import UNLIMITED, chosen, effort
 from safeflux.policy import Choice, Concept, Limit, Policy
 from safeflux.report import decide
 from safeflux.statistics import lower, needed_n, upper
@@ -54,7 +54,7 @@ class Measure:
 def measures(policy: Policy, attack: str) -> list[Measure]:
     """Everything that is measured on what ``attack`` drew."""
     limits, early = policy.limits, policy.audit.stop_early
-    ceiling = limits.detection if attack == "none" else limits.attack_success
+    ceiling = limits.detection if attack == "none" else None if attack in UNLIMITED else limits.attack_success
     asked = next((chosen(policy, one) for one in policy.audit.attacks if one.name == attack), None)
     found = [Measure(c, attack, "detection", _about(c), ceiling, (c.label,), asked=asked, early=early) for c in policy.concepts]
     if attack == "none":

@@ -7,7 +7,7 @@ fixed-point iteration, x <- x' - (s' - s) v(x, s).
 An ODE that is run backwards and forwards again gives back whatever picture it was given, one of the concept or any other: what is measured
 then is the sampler and not what the model knows. So pictures of things that have nothing to do with the concept go the same way, and how
 many of them come back is a line of its own ("still drawn"). Only a concept that comes back where unrelated pictures do not, or with the
-concept's name and not without, tells of the erasure.
+concept's name and not without, tells of the erasure. No limit is held against it.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ from safeflux.policy import Choice, Policy
 SEEING = frozenset(
     {"noise", "unlearndiffatk", "p4d"}
 )  # attacks that look at what they drew, so that it depends on who tells them what it shows
+UNLIMITED = frozenset({"latent-inversion"})  # it gives back any picture, so that no limit would tell anything
 PRESETS = {"quick": 60, "standard": 200, "full": 500}  # pictures per concept and attack
 
 

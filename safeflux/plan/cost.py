@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from safeflux.errors import PlanError
 from safeflux.options import options, value
-from safeflux.plan.attacking import chosen, effort, images
+from safeflux.plan.attacking import UNLIMITED, chosen, effort, images
 from safeflux.plan.base import Geometry
 from safeflux.plan.erasing import CANDIDATES, TRAIN_PROMPTS, erasing, gradient, kept
 from safeflux.policy import Choice, Limit, Policy
@@ -81,6 +81,7 @@ def budgets(policy: Policy) -> tuple[Budget, ...]:
     wanted = [
         ("detection" if attack.name == "none" else f"attack_success ({attack.name})", images(policy, attack), limit, limit.value)
         for attack in policy.audit.attacks
+        if attack.name not in UNLIMITED
         for limit in [limits.detection if attack.name == "none" else limits.attack_success]
     ]
     direct = next(attack for attack in policy.audit.attacks if attack.name == "none")

@@ -6,13 +6,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from painted import make_policy
 from shaken import STEPS, attack, gap, named, same, task
 
 from safeflux.attacks.latent_inversion import invert
 from safeflux.audit_lines import measures
 from safeflux.errors import OptionError, StageError
 from safeflux.models.flux1 import Flux1
-from safeflux.policy import Policy
+from safeflux.plan.cost import budgets
+from safeflux.policy import Choice
 
 SMALL = {"images": 3, "batch": 4, "rounds": 8}
 REPLAYED = "latent-inversion, inverted by the base model"
@@ -62,9 +64,8 @@ def test_what_it_needs(base: Flux1, erased: Flux1, tmp_path: Path) -> None:
             attack("latent-inversion", base, task(tmp_path), **SMALL | wrong)
 
 
-def test_the_audit_counts_what_came_back_of_other_things() -> None:
-    from painted import make_policy
-
-    policy: Policy = make_policy()
-    kept = [m for m in measures(policy, "latent-inversion") if m.concept is None]
-    assert [(m.metric, m.labels, m.limit) for m in kept] == [("retained", ("tree", "house"), None)]
+def test_the_audit_counts_what_came_back_of_other_things_and_holds_no_limit_against_it() -> None:
+    found = [(m.concept and m.concept.name, m.metric, m.labels, m.limit) for m in measures(make_policy(), "latent-inversion")]
+    assert found == [("sword", "detection", ("sword",), None), (None, "retained", ("tree", "house"), None)]
+    policy = make_policy(Choice("none"), Choice("latent-inversion"))
+    assert [one.what for one in budgets(policy)] == ["detection", "retained"]

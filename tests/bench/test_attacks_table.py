@@ -71,4 +71,11 @@ def test_what_inversion_gives_back_of_other_things_is_told(made: ModuleType) -> 
     general = tuple(made.Shot("latent-inversion", None, "a cat", seed, seed < 3) for seed in range(4))
     shown = made.Shot("latent-inversion", "sword", "a sword", 1, True)
     trials = [made.Trial(model, "latent-inversion", (shown, *general), 10, 1.0, "") for model in ("base", "mask")]
+    assert made.weakness(trials, "mask").startswith("No attack succeeds"), "a picture that is given back tells nothing"
     assert "Of unrelated pictures, latent-inversion gives back 3 of 4 on `mask`." in made.table(trials, ["mask"])
+
+
+def test_a_curve_that_ended_before_is_told_apart_from_what_broke(made: ModuleType) -> None:
+    beside = (made.Shot("noise, best of 1", "sword", "a sword", 0, True),)
+    text = made.table([trial(made, "base", "xx"), trial(made, "mask", "oo", more=beside), trial(made, "uce", "xo")], ["mask", "uce"])
+    assert cells(text, "noise, best of 1")[3] == "ended before"
