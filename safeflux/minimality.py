@@ -15,11 +15,12 @@ from safeflux.models.tensors import Readers
 def difference(base: Path, edited: Readers) -> dict[str, int | float]:
     """The tensors that ``edited`` reads against the ``transformer/`` directory ``base``, one of each in memory at a time.
 
-    ``parameters`` of the base; how many of them are ``changed``, and how many of these ``zeroed``; ``relative_change``: Frobenius norm of
-    the difference over that of the base, in float64. A tensor that is missing or has another shape counts as changed throughout.
+    ``parameters`` of the base; how many of them are ``changed``, and how many of these ``zeroed``, and how many of those ``scattered``:
+    single ones of a matrix, of which neither the whole row nor the whole column is zero; ``relative_change``: Frobenius norm of the
+    difference over that of the base, in float64. A tensor that is missing or has another shape counts as changed throughout.
     """
     before, after = weights(base), edited
-    parameters = changed = zeroed = 0
+    parameters = changed = zeroed = scattered = 0
     moved = whole = 0.0
     for name, read in before.items():
         one = read().double()
@@ -31,7 +32,10 @@ def difference(base: Path, edited: Readers) -> dict[str, int | float]:
             moved += float(one.square().sum())
             continue
         changed += int((one != two).sum())
-        zeroed += int(((one != 0) & (two == 0)).sum())
+        lost = (one != 0) & (two == 0)
+        zeroed += int(lost.sum())
+        if two.dim() == 2:
+            scattered += int((lost & two.any(1, keepdim=True) & two.any(0, keepdim=True)).sum())
         moved += float((one - two).square().sum())
     relative = math.sqrt(moved / whole) if whole else 0.0
-    return {"parameters": parameters, "changed": changed, "zeroed": zeroed, "relative_change": relative}
+    return {"parameters": parameters, "changed": changed, "zeroed": zeroed, "scattered": scattered, "relative_change": relative}

@@ -35,6 +35,7 @@ BUILT_IN: dict[Kind, dict[str, str]] = {
         "embedding-pgd": "safeflux.attacks.embedding_pgd:embedding_pgd",
         "noise": "safeflux.attacks.noise:noise",
         "completion": "safeflux.attacks.completion:completion",
+        "revive": "safeflux.attacks.revive:revive",
         "concept-inversion": "safeflux.attacks.concept_inversion:concept_inversion",
         "unlearndiffatk": "safeflux.attacks.unlearndiffatk:unlearndiffatk",
         "p4d": "safeflux.attacks.p4d:p4d",

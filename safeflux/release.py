@@ -44,7 +44,7 @@ CODE = {  # the part of SafeFlux that each stage runs, beside what the stages be
     "audit": ("audit*.py", "attacks", "metrics", "report.py", "statistics"),
     "export": ("exporting.py", "exporters"),
     "check": ("exporting.py", "check.py", "loaders", "detectors", "models"),
-    "report": ("statements.py", "report.py", "render.py", "wording.py", "templates", "schemas"),
+    "report": ("statements.py", "report.py", "render.py", "wording*.py", "templates", "schemas"),
     "sign": ("statements.py",),
 }
 _EVERY = ("stages.py",)

@@ -12,7 +12,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from safeflux import curves, report, scores, wording
+from safeflux import curves, report, scores, wording, wording_weights
 from safeflux.wording import Json
 
 Picture = tuple[str, bytes, bytes]
@@ -47,7 +47,7 @@ def html(report_json: Json, images: Sequence[Picture] = ()) -> str:
         scores=scores.by_concept(report_json),
         curves=curves.charts(report_json["training"].get("journal", ())),
         counts={status: sum(f["status"] == status for f in tests) for status in ("passed", "failed", "unchecked")},
-        w=wording,
+        w=wording, weights=wording_weights,
     )  # fmt: skip
 
 
@@ -69,7 +69,7 @@ def model_card(report_json: Json, policy_meta: Json) -> str:
         "tags": list(dict.fromkeys(["flux", "concept-erasure", "safeflux", *policy_meta.get("tags", ())])),
     }
     return _environment(autoescape=False).get_template("model_card.md.j2").render(
-        r=report_json, front=front, meta=policy_meta, licence=licence, w=wording,
+        r=report_json, front=front, meta=policy_meta, licence=licence, w=wording, weights=wording_weights,
         rows=_rows(report_json),
         described={concept["name"]: concept for concept in report_json["policy"].get("concepts", ())},
         example=next((pair["prompt"] for pair in report_json["pairs"] if pair["concept"] is None), "a picture of a cat"),

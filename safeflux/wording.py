@@ -19,6 +19,7 @@ ATTACKS = {
     "embedding-pgd": "optimised embeddings",
     "noise": "best of many noises",
     "completion": "pictures the base model began",
+    "revive": "zeroed weights guessed",
     "concept-inversion": "learned words (concept inversion)",
     "unlearndiffatk": "adversarial prefixes (UnlearnDiffAtk)",
     "p4d": "adversarial prompts (P4D)",
@@ -162,41 +163,6 @@ def in_words(finding: Json, control: Json | None) -> str:
     """A chart for those who cannot see it."""
     base = "not measured" if control is None else measured(control)
     return f"erased model {measured(finding)}, bound {bound(finding)}, limit {limit(finding)}, base model {base}"
-
-
-def edit_in_words(edit: Json) -> str:
-    """How much of the base model the edit took away."""
-    units, gone = sum(site["units"] for site in edit["sites"]), sum(site["removed"] for site in edit["sites"])
-    touched = sum(site["removed"] > 0 for site in edit["sites"])
-    if edit["kind"] == "unknown":
-        return f"How the model was made is not known.{_moved(edit)}"
-    kind = f"An edit of kind {edit['kind'].replace('_', ' ')}"
-    if not units:
-        return f"{kind}; it removes no units.{_moved(edit)}"
-    said = f"{kind}: {gone:,} of {units:,} units ({percent(gone / units)}) are gone, from {touched} of {len(edit['sites'])} places."
-    if edit.get("parameters") and "zeroed" in edit:
-        share = percent(edit["zeroed"] / edit["parameters"])
-        said += f" {edit['zeroed']:,} of {edit['parameters']:,} parameters ({share}) are zero because of it."
-    return said + _moved(edit)
-
-
-def _moved(edit: Json) -> str:
-    """How far the weights are from the base's."""
-    if not {"parameters", "changed", "relative_change"} <= edit.keys():
-        return ""
-    moved = f"{percent(edit['relative_change'])} of the weights' norm"
-    return f" {edit['changed']:,} of {edit['parameters']:,} parameters differ from the base's, by {moved}."
-
-
-def parity_in_words(bake: Json) -> str:
-    """What the check of the baked weights against the edited model found."""
-    if "relative_error" not in bake or "tolerance" not in bake:
-        return "No comparison between the edited and the baked model was recorded."
-    said = f"Their final latents differ from those of the edited model by {bake['relative_error']:.1e} relative at most"
-    said += f" (allowed: {bake['tolerance']:.0e})"
-    said += f", over {bake['rollouts']} sampling runs" if "rollouts" in bake else ""
-    said += f", in {bake['dtype']}" if "dtype" in bake else ""
-    return said + (f". Layout: {bake['layout']}." if "layout" in bake else ".")
 
 
 def headline(report: Json) -> str:

@@ -130,10 +130,12 @@ def test_how_far_weights_are_from_the_base_s(tiny: Path, model: Path) -> None:
     halved, row = before["proj_out.weight"], before["x_embedder.weight"][0]
     assert found["parameters"] == sum(t.numel() for t in before.values())
     assert found["changed"] == halved.numel() + row.numel()
-    assert found["zeroed"] == row.numel()
+    assert (found["zeroed"], found["scattered"]) == (row.numel(), 0)
     whole = torch.cat([t.flatten().double() for t in before.values()]).norm()
     moved = torch.cat([halved.double().flatten() * 0.5, row.double()]).norm()
     assert found["relative_change"] == pytest.approx(float(moved / whole), rel=1e-9)
+    single = {**weights(model / "transformer"), "context_embedder.weight": lambda: before["context_embedder.weight"].tril()}
+    assert difference(tiny / "transformer", single)["scattered"] > 0
     assert difference(tiny / "transformer", weights(tiny / "transformer")) == found | {"changed": 0, "zeroed": 0, "relative_change": 0.0}
 
 

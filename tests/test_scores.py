@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from report_example import LIMITS, counted, example, findings
 
-from safeflux import report, scores, wording
+from safeflux import report, scores, wording_weights
 from safeflux.report import decide
 from safeflux.statistics import wilson
 from safeflux.statistics.joint import harmonic_mean
@@ -77,7 +77,7 @@ def test_remarks_beside_a_count() -> None:
 
 def test_how_far_weights_moved_is_said_where_it_is_known() -> None:
     edit = {"kind": "unknown", "sites": [], "parameters": 1000, "changed": 200, "zeroed": 100, "relative_change": 0.125}
-    assert wording.edit_in_words(edit) == (
+    assert wording_weights.edit_in_words(edit) == (
         "How the model was made is not known. 200 of 1,000 parameters differ from the base's, by 12.5% of the weights' norm."
     )
-    assert wording.edit_in_words({"kind": "weights", "sites": []}) == "An edit of kind weights; it removes no units."
+    assert wording_weights.edit_in_words({"kind": "weights", "sites": []}) == "An edit of kind weights; it removes no units."
