@@ -124,6 +124,7 @@ def _refuse(root: Path, formats: Sequence[Choice], base: Path | None) -> None:
 def _added(out: Path, scratch: Path, formats: Sequence[Choice], base: Path | None, report: Report, progress: Progress) -> Told:
     """Write each format into the release ``out``, and check it there."""
     from safeflux import check
+    from safeflux.exporters import delta
     from safeflux.models.flux1 import Flux1
 
     listed: Any = report.policy["concepts"]
@@ -141,8 +142,9 @@ def _added(out: Path, scratch: Path, formats: Sequence[Choice], base: Path | Non
             place.mkdir(parents=True)
             source = base if choice.name == "delta" else out
             registry.get("exporter", choice.name)(out, place, base=source, progress=progress, **choice.options)
+        masks = str(place / delta.FILE) if choice.name == "delta" else None  # of whatever layout the release is
         request = check.Request(
-            choice.name, str(place), str(out), None if base is None else str(base), None, str(scratch / "reference.safetensors"), texts,
+            choice.name, str(place), str(out), None if base is None else str(base), masks, str(scratch / "reference.safetensors"), texts,
             listed, seed, steps, precision,
         )  # fmt: skip
         told.append(check.check(request, [asdict(finding) for finding in report.findings], Limit(**limits["detection"])))

@@ -20,6 +20,7 @@ from torch import Tensor
 from safeflux.errors import StageError
 from safeflux.models.onnx_graphs import Graph, graphs
 from safeflux.models.quiet import quiet
+from safeflux.models.removed import transformer_class
 from safeflux.types import Progress
 
 if TYPE_CHECKING:
@@ -51,7 +52,8 @@ def onnx(
         raise StageError(f'ONNX graphs are written with onnx, onnxscript and onnxruntime: {error}; pip install "safeflux[onnx]"') from error
     dtype = torch.float32 if precision == "fp32" else torch.float16
     with quiet():
-        tuned = FluxPipeline.from_pretrained(base, dtype=dtype, use_safetensors=True, transformer=_transformer(baked, dtype))
+        transformer = transformer_class(baked / "transformer").from_pretrained(baked / "transformer", dtype=dtype, use_safetensors=True)
+        tuned = FluxPipeline.from_pretrained(base, dtype=dtype, use_safetensors=True, transformer=transformer)
     every = list(graphs(tuned))
     for done, graph in enumerate(every):
         if progress:
@@ -65,6 +67,7 @@ def onnx(
     shutil.copyfile(baked / "model_index.json", out / "model_index.json")
     for name in _COPIED:
         shutil.copytree(base / name, out / name)
+        _older(out / name / "tokenizer_config.json")
     return sorted(path for path in out.rglob("*") if path.is_file())
 
 
@@ -77,10 +80,12 @@ def _configure(source: Path, target: Path, vae: Any) -> None:
     target.write_text(json.dumps(told, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
-def _transformer(baked: Path, dtype: torch.dtype) -> Any:
-    from diffusers import AutoModel
-
-    return AutoModel.from_pretrained(str(baked / "transformer"), dtype=dtype, use_safetensors=True)
+def _older(path: Path) -> None:
+    """optimum needs transformers 4, which stops at the empty list that transformers 5 writes where there are no extra tokens."""
+    told = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    if told.get("extra_special_tokens") == []:
+        del told["extra_special_tokens"]
+        path.write_text(json.dumps(told, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 @torch.no_grad()
