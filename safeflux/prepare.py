@@ -194,7 +194,7 @@ def retained(policy: Policy, per_concept: int, seed: int, *, split: prompts.Spli
             found += prompts.retained(concept.retain, per_concept, split=split, seed=seed, kind="neighbour", category=concept.category)
     if policy.retain:
         found += prompts.retained(
-            policy.retain, per_concept * max(4, len(policy.concepts)), split=split, seed=seed, kind="general", two=True
+            policy.retain, per_concept * max(4, len(policy.concepts)), split=split, seed=seed, kind="general", two=split == "train"
         )
     return list(_unique(found))
 

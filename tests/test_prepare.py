@@ -131,3 +131,4 @@ def test_a_quarter_of_the_general_prompts_asks_for_two_things(policy: Policy) ->
     two = [prompt for prompt in general if prompt.rest]
     assert 0.15 < len(two) / len(general) < 0.3  # one that comes twice is left out
     assert all(set(prompt.expects) == {"cat", "tree"} and "cat" in prompt.text and "tree" in prompt.text for prompt in two)
+    assert not any(prompt.rest for prompt in retained(policy, 20, 1, split="held-out"))
