@@ -25,8 +25,12 @@ Objective = Callable[[TextCond, list[int], int], Tensor]  # embeddings of some s
 
 @dataclass(frozen=True)
 class Pace:
-    """``iterations`` of Adam with weight decay, ``rate`` and ``decay``; what was found is drawn and looked at ``looks`` times."""
+    """``iterations`` of Adam with weight decay, ``rate`` and ``decay``; what was found is drawn and looked at ``looks`` times.
 
+    ``attack``: under whose name progress is reported.
+    """
+
+    attack: str
     iterations: int
     looks: int
     rate: float
@@ -64,6 +68,8 @@ def chase(
         adam.step()
         for tokens in moved:
             tokens.settle()
+        if task.progress:
+            task.progress(f"{pace.attack}, tokens for {len(part)} pictures", iteration, pace.iterations)
         if iteration not in due:
             continue
         places = [tokens.put()[1].detach().cpu() for tokens in moved]

@@ -59,7 +59,7 @@ def p4d(
             f"p4d: images {images}, tokens {tokens}, iterations {iterations}, looks {looks}, batch {batch}, rate {rate:g}, decay "
             f"{decay:g}; wanted numbers of at least 1, a rate above 0 and a decay of at least 0"
         )
-    pace, tokens = Pace(iterations, min(looks, iterations), rate, decay), min(tokens, room(model) // (2 if keep else 1))
+    pace, tokens = Pace("p4d", iterations, min(looks, iterations), rate, decay), min(tokens, room(model) // (2 if keep else 1))
     words = vocabularies(model) if task.which == "erased" else None
     for part in batches(task, direct(task, images), batch, "p4d"):
         path = way(model, task, part, "p4d")

@@ -58,7 +58,7 @@ def unlearndiffatk(
             f"unlearndiffatk: images {images}, tokens {tokens}, iterations {iterations}, looks {looks}, batch {batch}, rate {rate:g}, "
             f"decay {decay:g}; wanted numbers of at least 1, a rate above 0 and a decay of at least 0"
         )
-    pace, tokens = Pace(iterations, min(looks, iterations), rate, decay), min(tokens, room(model) // 2)
+    pace, tokens = Pace("unlearndiffatk", iterations, min(looks, iterations), rate, decay), min(tokens, room(model) // 2)
     words = vocabularies(model) if task.which == "erased" else None
     for part in batches(task, direct(task, images), batch, "unlearndiffatk"):
         latents = way(model, task, part, "unlearndiffatk")[:, -1]

@@ -146,9 +146,11 @@ def test_it_ends_when_the_concept_is_seen_and_is_not_searched_again(base: Flux1,
         return np.arange(len(images)) > 0
 
     attack(name, base, task(tmp_path), **SMALL)
-    seeing: AuditTask = task(tmp_path, "erased", shows=second)
+    told: list[tuple[str, int, int]] = []
+    seeing: AuditTask = task(tmp_path, "erased", shows=second, progress=lambda *step: told.append(step))
     found = attack(name, erased, seeing, **SMALL)
     assert asked == [2, 1, 1, 1], "two pictures, of which one is seen; then one, which is not"
+    assert (f"{name}, tokens for 2 pictures", 4, 4) in told
     assert same(attack(name, erased, seeing, **SMALL), found)
     assert len(asked) == 4
 
