@@ -13,6 +13,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from safeflux import curves, report, scores, wording, wording_weights
+from safeflux.policy.licences import DEV
 from safeflux.wording import Json
 
 Picture = tuple[str, bytes, bytes]
@@ -58,7 +59,8 @@ def model_card(report_json: Json, policy_meta: Json) -> str:
     only where it is a hub id, as the hub accepts nothing else. Raises ReportError as ``html`` does.
     """
     report.from_json(report_json)
-    licence = policy_meta.get("license") or report_json["base"].get("license")
+    base = report_json["base"].get("license")
+    licence = base if base == DEV else policy_meta.get("license") or base
     known = str(licence).lower() in _LICENCES
     front = {
         "license": str(licence).lower() if known else "other",
@@ -69,7 +71,7 @@ def model_card(report_json: Json, policy_meta: Json) -> str:
         "tags": list(dict.fromkeys(["flux", "concept-erasure", "safeflux", *policy_meta.get("tags", ())])),
     }
     return _environment(autoescape=False).get_template("model_card.md.j2").render(
-        r=report_json, front=front, meta=policy_meta, licence=licence, w=wording, weights=wording_weights,
+        r=report_json, front=front, meta=policy_meta, licence=licence, non_commercial=base == DEV, w=wording, weights=wording_weights,
         rows=_rows(report_json),
         described={concept["name"]: concept for concept in report_json["policy"].get("concepts", ())},
         example=next((pair["prompt"] for pair in report_json["pairs"] if pair["concept"] is None), "a picture of a cat"),

@@ -23,6 +23,7 @@ from safeflux.files import digest, write_atomic
 from safeflux.plan import Plan, make_plan
 from safeflux.policy import Policy
 from safeflux.policy.attached import folder
+from safeflux.policy.licences import NOTICE, notice
 from safeflux.statements import lock_text, make_report
 from safeflux.types import JOURNAL, AuditTask, Finding, LowRank, Masks, Progress, Weights
 from safeflux.workspace import key, recorded
@@ -180,6 +181,8 @@ def report(run: Run, out: Path, scratch: Path) -> None:
     write_atomic(out / "erasure_report.html", render.html(data, titled))
     write_atomic(out / "README.md", render.model_card(data, settings))
     write_atomic(out / "policy.lock.yaml", lock_text(policy, data))
+    if run.plan.licence.non_commercial:
+        write_atomic(out / NOTICE, notice(policy.concepts))
     if data["pairs"]:
         shutil.copytree(run.path("audit", "pictures"), out / "pictures")
 

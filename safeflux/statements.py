@@ -103,6 +103,8 @@ def _base(policy: Policy, plan: Plan, guidance: object) -> dict[str, object]:
         "model": base_name(policy), "revision": policy.base.revision, "digest": plan.model_digest, "steps": plan.steps,
         "max_sequence_length": plan.max_sequence_length, "width": size, "height": size,
     }  # fmt: skip
+    if plan.licence.terms != "unknown":
+        found["license"] = plan.licence.terms
     if plan.earlier:
         found["lineage"] = [dict(told) for one in plan.earlier for told in one.lineage]
     return found if guidance is None else found | {"guidance_scale": guidance}

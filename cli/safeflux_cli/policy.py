@@ -9,6 +9,7 @@ import click
 
 from safeflux.errors import PolicyError
 from safeflux.policy import load_policy, schema, template, templates
+from safeflux.policy.licences import gate
 
 
 @click.group()
@@ -26,16 +27,24 @@ def check(file: Path, as_json: bool) -> int:
     """
     try:
         found = load_policy(file)
+        licence = gate(found)
     except PolicyError as error:
         if not as_json:
             raise
         click.echo(json.dumps({"file": str(file), "ok": False, "problems": error.problems}, indent=2, ensure_ascii=False))
         return error.exit_code
     if as_json:
-        click.echo(json.dumps({"file": str(file), "ok": True, "problems": [], "name": found.name, "digest": found.digest}, indent=2))
+        click.echo(
+            json.dumps(
+                {"file": str(file), "ok": True, "problems": [], "name": found.name, "digest": found.digest, "base_license": licence.terms},
+                indent=2,
+            )
+        )
     else:
         names = ", ".join(concept.name for concept in found.concepts)
         click.echo(f"{file}: good. {found.name} {found.version} erases {names} from {found.base.model}.")
+        if licence.non_commercial:
+            click.echo(f"The base model is under the FLUX.1 [dev] Non-Commercial License ({licence.because}), and so will the release be.")
     return 0
 
 

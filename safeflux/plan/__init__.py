@@ -15,8 +15,9 @@ from safeflux.plan.base import Geometry, find_base
 from safeflux.plan.cost import Budget, Cost, budgets, costs, memory, precision, time_class
 from safeflux.plan.earlier import Earlier, find_earlier
 from safeflux.plan.erasing import TRAIN_PROMPTS
-from safeflux.policy import Choice, Concept, Policy
+from safeflux.policy import Choice, Concept, Policy, licences
 from safeflux.policy.attached import digests
+from safeflux.policy.licences import Licence
 from safeflux.registry import Kind
 
 __all__ = ["Budget", "Cost", "Geometry", "Plan", "describe", "make_plan"]
@@ -51,6 +52,7 @@ class Plan:
     time: str
     notes: tuple[str, ...]
     earlier: tuple[Earlier, ...] = ()
+    licence: Licence = licences.UNKNOWN
 
     @property
     def evaluations(self) -> int:
@@ -68,12 +70,13 @@ class Plan:
 def make_plan(policy: Policy) -> Plan:
     """Resolve everything a policy leaves open.
 
+    Raises ``PolicyError`` when the release would bear another licence than its base allows.
     Raises ``PlanError`` when the base model is not where the policy says, is no FLUX, cannot be exported as the policy asks, or when
     the audit is too small for its limits: with no miss at all, n pictures show a rate of at most L only if
     n >= ln(1 - confidence) / ln(1 - L).
     """
     base = find_base(policy)
-    geometry = base.geometry
+    geometry, licence = base.geometry, licences.gate(policy, base.directory)
     exports.refuse(policy.exports, geometry)
     return Plan(
         policy=policy,
@@ -92,9 +95,17 @@ def make_plan(policy: Policy) -> Plan:
         costs=costs(policy, geometry),
         memory=memory(policy, geometry),
         time=time_class(policy, geometry),
-        notes=base.notes,
+        notes=(*base.notes, *_licence(licence)),
+        licence=licence,
         earlier=find_earlier(policy, base),
     )
+
+
+def _licence(licence: Licence) -> tuple[str, ...]:
+    if not licence.non_commercial:
+        return ()
+    said = f"the base model is under the FLUX.1 [dev] Non-Commercial License ({licence.because}), and so will the release be"
+    return (said if licence.file else f"{said}; its text is not beside the model: put it there, since a release has to hold it",)
 
 
 def seed_of(seed: int, stage: str) -> int:
