@@ -101,7 +101,7 @@ def test_a_policy_changed_after_the_audit_is_disclosed(policy: Path) -> None:
 
 def test_a_policy_changed_before_anything_was_audited_is_not(policy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(fakes.stages, "bake", lambda *_: (_ for _ in ()).throw(StageError("not today")))
+        patch.setattr(fakes.baking, "bake", lambda *_: (_ for _ in ()).throw(StageError("not today")))
         with pytest.raises(StageError, match="not today"):
             release(policy, out=policy.parent / "run")
     policy.write_text(policy.read_text().replace("detection: 0.10", "detection: 0.20"))
@@ -117,14 +117,14 @@ def test_another_key_fixes_it_anew_and_it_is_audited_after_that(policy: Path) ->
 
 
 def test_a_clock_that_went_back_stops_it_before_the_audit(policy: Path, clock: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
-    real = fakes.stages.bake
+    real = fakes.baking.bake
 
     def late(*arguments: object) -> None:
         real(*arguments)  # type: ignore[arg-type]
         clock[0] = NOW - 10**6
 
     with monkeypatch.context() as patch:
-        patch.setattr(fakes.stages, "bake", late)
+        patch.setattr(fakes.baking, "bake", late)
         with pytest.raises(StageError, match="set the clock right"):
             release(policy, out=policy.parent / "run")
     assert not fakes.calls["audit"]
