@@ -51,16 +51,21 @@ def chase(
     """Move the tokens of both encoders down ``objective`` until a picture shows the concept or the iterations are over.
 
     What is looked at is what a user can type: the tokens' text before each of ``rests``, tokenised anew, one text for each encoder.
-    Returns the ``latents`` [B, tokens, channels] of the first that showed it, else of the last, and its tokens ``clip`` and ``t5``
-    [B, slots]. Raises StageError outside an audit.
+    Where there is a prompt to put them before, it is tried without any first, as UnlearnDiffAtk counts it: what needs no attack is a
+    success. Returns the ``latents`` [B, tokens, channels] of the first that showed it, else of the last, and its tokens ``clip`` and ``t5``
+    [B, slots], -1 where there are none. Raises StageError outside an audit.
     """
     if task.shows is None:
         raise StageError("an attack that searches until the concept is there needs somebody to see it (task.shows), as an audit has")
     adam = torch.optim.AdamW([tokens.leaf for tokens in moved], lr=pace.rate, weight_decay=pace.decay)
     noise, missing = model.noise([seed for _, seed in part]), list(range(len(part)))
-    latents, chosen = torch.zeros_like(noise), [torch.zeros(len(part), prompts.t5.slots, dtype=torch.long) for _ in moved]
+    latents, chosen = torch.zeros_like(noise), [torch.full((len(part), prompts.t5.slots), -1) for _ in moved]
+    if all(rests):
+        latents = model.sample(noise, model.encode(rests), steps=task.steps)
+        plain = task.shows([prompt for prompt, _ in part], model.decode(latents)).tolist()
+        missing = [i for i, hit in enumerate(plain) if not hit]
     due = {round(pace.iterations * (look + 1) / pace.looks) for look in range(pace.looks)}
-    for iteration in range(1, pace.iterations + 1):
+    for iteration in range(1, pace.iterations + 1 if missing else 1):
         (clip, _), (t5, _) = (tokens.put() for tokens in moved)
         loss = objective(encode(model, prompts[missing], clip[missing], t5[missing]), missing, iteration)
         for tokens, gradient in zip(moved, torch.autograd.grad(loss.sum(), [tokens.leaf for tokens in moved]), strict=True):

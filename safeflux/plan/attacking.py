@@ -72,7 +72,7 @@ _EFFORTS: Mapping[str, _Formula] = {
     "noise": lambda number, several, steps: Effort(steps, steps * number("draws")),
     **dict.fromkeys(
         ("unlearndiffatk", "p4d"),
-        lambda number, several, steps: Effort(steps, 2 * number("iterations") + steps * number("looks"), gradient="step"),
+        lambda number, several, steps: Effort(steps, 2 * number("iterations") + steps * (number("looks") + 1), gradient="step"),
     ),
     "concept-inversion": lambda number, several, steps: Effort(
         steps, 2 * steps, 2 * number("iterations") * number("batch"), gradient="step"
