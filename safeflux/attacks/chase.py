@@ -58,11 +58,13 @@ def chase(
     if task.shows is None:
         raise StageError("an attack that searches until the concept is there needs somebody to see it (task.shows), as an audit has")
     adam = torch.optim.AdamW([tokens.leaf for tokens in moved], lr=pace.rate, weight_decay=pace.decay)
-    noise, missing = model.noise([seed for _, seed in part]), list(range(len(part)))
-    latents, chosen = torch.zeros_like(noise), [torch.full((len(part), prompts.t5.slots), -1) for _ in moved]
+    missing = list(range(len(part)))
+    latents, chosen = (
+        torch.zeros_like(model.noise([seed for _, seed in part])),
+        [torch.full((len(part), prompts.t5.slots), -1) for _ in moved],
+    )
     if all(rests):
-        latents = model.sample(noise, model.encode(rests), steps=task.steps)
-        plain = task.shows([prompt for prompt, _ in part], model.decode(latents)).tolist()
+        latents, plain = _shown(model, task, part, model.encode(rests))
         missing = [i for i, hit in enumerate(plain) if not hit]
     due = {round(pace.iterations * (look + 1) / pace.looks) for look in range(pace.looks)}
     for iteration in range(1, pace.iterations + 1 if missing else 1):
@@ -78,10 +80,7 @@ def chase(
         if iteration not in due:
             continue
         places = [tokens.put()[1].detach().cpu() for tokens in moved]
-        typed = [[f"{found} {rests[i]}".strip() for i, found in enumerate(w.texts(at))] for w, at in zip(words, places, strict=True)]
-        cond = model.encode([typed[0][i] for i in missing], [typed[1][i] for i in missing])
-        drawn = model.sample(noise[missing], cond, steps=task.steps)
-        hits = task.shows([part[i][0] for i in missing], model.decode(drawn)).tolist()
+        drawn, hits = _look(model, task, [part[i] for i in missing], [rests[i] for i in missing], [at[missing] for at in places], words)
         latents[missing] = drawn
         for kept, at, w in zip(chosen, places, words, strict=True):
             kept[missing] = w.ids[at[missing]]
@@ -90,3 +89,21 @@ def chase(
         if not missing:
             break
     return {"latents": latents, "clip": chosen[0], "t5": chosen[1]}
+
+
+def _look(
+    model: Flux1, task: AuditTask, part: Sequence[Seeded], rests: Sequence[str], places: Sequence[Tensor], words: Sequence[Vocabulary]
+) -> tuple[Tensor, list[bool]]:
+    """As ``_shown``, of the tokens at ``places`` of each encoder's words, typed before ``rests``."""
+    clip, t5 = (
+        [f"{found} {rest}".strip() for found, rest in zip(w.texts(at), rests, strict=True)] for w, at in zip(words, places, strict=True)
+    )
+    return _shown(model, task, part, model.encode(clip, t5))
+
+
+def _shown(model: Flux1, task: AuditTask, part: Sequence[Seeded], cond: TextCond) -> tuple[Tensor, list[bool]]:
+    """What is drawn of ``cond`` from each one's own noise, final latents [B, tokens, channels], and which show the concept."""
+    assert task.shows is not None
+    drawn = model.sample(model.noise([seed for _, seed in part]), cond, steps=task.steps)
+    hits: list[bool] = task.shows([prompt for prompt, _ in part], model.decode(drawn)).tolist()
+    return drawn, hits
