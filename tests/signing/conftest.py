@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,13 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from signed_release import CLAIMS, MOMENT, fill
+from sigstore_fakes import ACME, Sigstore
 
 from safeflux_signing import dsse, strictjson
 from safeflux_signing.errors import SigningError
 from safeflux_signing.keys import PrivateKey
 from safeflux_signing.sign import sign
-from safeflux_signing.trust import TrustedKey
+from safeflux_signing.trust import TrustedKey, TrustStore
 from safeflux_signing.verify import verify
 
 
@@ -73,3 +75,39 @@ def resign(key: PrivateKey) -> Callable[[Path, Callable[[Any], Any]], None]:
         path.write_bytes(dsse.dumps(dsse.seal(payload, key)) + b"\n")
 
     return change
+
+
+@pytest.fixture
+def offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("a socket was opened")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+
+
+@pytest.fixture(scope="module")
+def sigstore() -> Sigstore:
+    return Sigstore()
+
+
+@pytest.fixture
+def acme(tmp_path: Path, sigstore: Sigstore) -> TrustStore:
+    """A trust store that trusts one identity, as ``sigstore`` certifies it."""
+    sigstore.write_root(tmp_path / "trusted_root.json")
+    return TrustStore(identities=(ACME,), sigstore_root="trusted_root.json", home=tmp_path)
+
+
+@pytest.fixture
+def certified(bare: Path, key: PrivateKey, sigstore: Sigstore) -> Callable[..., Path]:
+    """The release signed by ``sigstore``, with the same statement as another tool would sign: one that says nothing of a release."""
+    sign(bare, key, release_id="x", sequence=1)
+    statement = json.loads(dsse.loads((bare / "model.sig").read_bytes(), "x").payload)
+    del statement["subject"][0]["annotations"]
+    payload = strictjson.dumps(statement)
+
+    def make(**options: Any) -> Path:
+        (bare / "model.sig").write_bytes(sigstore.sign(payload, **options))
+        return bare
+
+    return make

@@ -15,17 +15,24 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from signed_release import codes
 
 from safeflux_signing import dsse
+from safeflux_signing.errors import SigningError
+from safeflux_signing.trust import TrustedIdentity, TrustStore
+from safeflux_signing.verify import verify
 
 SHA256 = ec.ECDSA(hashes.SHA256())
 SIGNED = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 ISSUER = "https://accounts.example.org"
 SIGNER = "release@acme.example"
+NOW = datetime(2026, 6, 1, tzinfo=UTC)
+ACME = TrustedIdentity(SIGNER, ISSUER, "Acme")
 SCTS, ISSUED_BY, ISSUED_BY_2 = (x509.ObjectIdentifier(f"1.3.6.1.4.1.{tail}") for tail in ("11129.2.4.2", "57264.1.1", "57264.1.8"))
 
 
@@ -154,3 +161,10 @@ class Sigstore:
             "inclusionProof": {"logIndex": "0", "rootHash": _b64(root), "treeSize": "1", "hashes": [], "checkpoint": {"envelope": signed}},
             "canonicalizedBody": _b64(body),
         }
+
+
+def refused(release: Path, store: TrustStore) -> set[tuple[str, str]]:
+    """What ``release`` is refused for, long after it was signed: (file, code) of everything that the error lists."""
+    with pytest.raises(SigningError) as caught:
+        verify(release, store, now=NOW)
+    return codes(caught.value)
