@@ -177,3 +177,11 @@ def pictures() -> list[tuple[str, bytes, bytes]]:
 
     titles = [str(pair["prompt"]) for pair in pairs()]
     return [(title, png(base, i), png(erased, i)) for i, (title, (base, erased)) in enumerate(zip(titles, scenes, strict=True))]
+
+
+def failing() -> Report:
+    """One line over its limit, one whose control does not fire, one without pictures."""
+    worse = [("none", (148, 150), (29, 150)), ("paraphrase", (60, 150), (0, 150)), ("ring-a-bell", (60, 60), (0, 0))]
+    kept = [f for f in findings() if f.concept != "sword" or f.metric != "detection"]
+    lines = [line for attack, base, erased in worse for line in counted("sword", attack, "detection", base, erased)]
+    return example(findings=(*kept, *lines))

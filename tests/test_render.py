@@ -2,67 +2,19 @@
 
 from __future__ import annotations
 
-import ast
 import base64
 import re
 import subprocess
 import sys
 from dataclasses import replace
-from html.parser import HTMLParser
-from typing import Any
 
 import pytest
-from report_example import counted, example, findings, pictures, policy
+from report_example import example, failing, findings, pictures, policy
+from report_page import Page
 from ruamel.yaml import YAML
 
 from safeflux import render, report, wording
 from safeflux.errors import ReportError
-from safeflux.types import Report
-
-VOID = {"meta", "img", "br", "hr", "link", "input"}
-
-
-class Page(HTMLParser):
-    """What a page holds; fails on tags that do not nest."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.words: list[str] = []
-        self.feed(text)
-        self.close()
-        assert not self.open
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if "style" not in self.open:
-            self.words.append(data)
-
-    @property
-    def text(self) -> str:
-        return " ".join(" ".join(self.words).split())
-
-    def all(self, tag: str, cls: str = "") -> list[dict[str, str | None]]:
-        return [attrs for name, attrs in self.tags if name == tag and cls in (attrs.get("class") or "")]
-
-
-def failing() -> Report:
-    """One line over its limit, one whose control does not fire, one without pictures."""
-    worse = [("none", (148, 150), (29, 150)), ("paraphrase", (60, 150), (0, 150)), ("ring-a-bell", (60, 60), (0, 0))]
-    kept = [f for f in findings() if f.concept != "sword" or f.metric != "detection"]
-    lines = [line for attack, base, erased in worse for line in counted("sword", attack, "detection", base, erased)]
-    return example(findings=(*kept, *lines))
 
 
 @pytest.fixture(scope="module")
@@ -199,38 +151,6 @@ def test_text_from_outside_stays_text() -> None:
     rows = [line for line in card.splitlines() if line.startswith("| &lt;script") and "direct prompts" in line]
     assert [line.count(" | ") for line in rows] == [7, 7]
     assert YAML(typ="safe").load(card.split("---")[1])["tags"][-1] == evil
-
-
-def front_and_body(data: dict[str, Any], **meta: Any) -> tuple[dict[str, Any], str]:
-    _, front, body = render.model_card(data, meta).split("---\n", 2)
-    return YAML(typ="safe").load(front), body
-
-
-def test_card_has_front_matter_for_the_hub() -> None:
-    front, _ = front_and_body(report.to_json(example()))
-    tags = ["flux", "concept-erasure", "safeflux"]
-    assert front == {"license": "apache-2.0", "library_name": "diffusers", "pipeline_tag": "text-to-image", "tags": tags}
-    hub = example(base=dict(example().base) | {"model": "black-forest-labs/FLUX.1-dev", "revision": "a" * 40})
-    front, body = front_and_body(report.to_json(hub), license="FLUX.1 [dev] Non-Commercial", tags=["flux", "anime"])
-    assert front["base_model"] == "black-forest-labs/FLUX.1-dev"
-    assert (front["license"], front["license_name"], front["license_link"]) == ("other", "flux.1-dev-non-commercial", "LICENSE")
-    assert front["tags"] == ["flux", "concept-erasure", "safeflux", "anime"]
-    assert f"at revision {'a' * 40}" in body
-
-
-def test_card_shows_results_and_code_that_parses() -> None:
-    for made, verdict in ((example(), "passed"), (failing(), "failed")):
-        data = report.to_json(made)
-        _, body = front_and_body(data, intended_use="Trying *it*.", publisher="Example Lab", contact="a@b.example")
-        assert f"**Audit: {verdict}.**" in body
-        rows = [line for line in body.splitlines() if line.count(" | ") == 7]
-        assert len(rows) == 1 + 13
-        tree = ast.parse(body.split("```python\n")[1].split("```")[0])
-        calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and len(node.keywords) > 2]
-        given = {k.arg: k.value.value for k in calls[0].keywords if isinstance(k.value, ast.Constant)}
-        assert given == {"num_inference_steps": 4, "max_sequence_length": 24, "width": 64, "height": 64}
-        assert "Trying \\*it\\*." in body
-        assert "public key of Example Lab" in body
 
 
 def test_many_sites_are_folded_below_their_groups() -> None:
