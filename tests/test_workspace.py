@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from safeflux.errors import WorkspaceError
-from safeflux.files import source_digest, tree, write_atomic
+from safeflux.files import tree, write_atomic
 from safeflux.workspace import Done, Make, key, open_workspace
 
 
@@ -33,20 +29,6 @@ def never(out: Path, scratch: Path) -> None:
 def test_key_depends_on_the_parts_and_not_on_their_order() -> None:
     assert key("erase", {"a": 1, "b": [2]}) == key("erase", {"b": [2], "a": 1})
     assert len({key("erase", {"a": 1}), key("erase", {"a": 2}), key("bake", {"a": 1})}) == 3
-
-
-def test_source_digest_sees_a_changed_line_a_new_file_and_a_new_name(tmp_path: Path) -> None:
-    package = tmp_path / "package"
-    package.mkdir()
-    (package / "one.py").write_text("x = 1\n")
-    seen = {source_digest(package)}
-    assert source_digest(package) in seen
-    (package / "one.py").write_text("x = 2\n")
-    seen.add(source_digest(package))
-    (package / "two.py").write_text("")
-    seen.add(source_digest(package))
-    (package / "two.py").rename(package / "three.py")
-    assert len(seen | {source_digest(package)}) == 4
 
 
 def test_finished_stage_is_kept(tmp_path: Path) -> None:
@@ -204,64 +186,3 @@ def test_withdrawn_target_is_gone_and_can_come_back(tmp_path: Path) -> None:
 def test_links_are_refused(tmp_path: Path) -> None:
     with open_workspace(tmp_path) as workspace, pytest.raises(WorkspaceError, match="link"):
         workspace.stage("erase", "k1", lambda out, scratch: (out / "link").symlink_to("/etc/hostname"))
-
-
-def test_write_atomic_replaces_and_leaves_nothing_beside(tmp_path: Path) -> None:
-    write_atomic(tmp_path / "a.json", "one")
-    write_atomic(tmp_path / "a.json", "two")
-    assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
-    assert (tmp_path / "a.json").read_text() == "two"
-
-
-_KILLED = """
-import os, pathlib, signal, shutil, sys
-from safeflux import workspace as w
-root, text, left = pathlib.Path(sys.argv[1]), sys.argv[2], [int(sys.argv[3])]
-
-def deadly(function):
-    def wrapped(*args, **options):
-        left[0] -= 1
-        if left[0] == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return function(*args, **options)
-    return wrapped
-
-for name in ("rename", "replace", "mkdir", "unlink"):
-    setattr(pathlib.Path, name, deadly(getattr(pathlib.Path, name)))
-shutil.rmtree, w.write_atomic = deadly(shutil.rmtree), deadly(w.write_atomic)
-
-def make(out, scratch):
-    out.joinpath("a").write_text(text)
-    out.joinpath("b").mkdir()
-    out.joinpath("b", "c").write_text(text * 2)
-
-with w.open_workspace(root) as space:
-    space.stage("erase", text, make)
-    space.publish("sign", text, "release", make)
-print("whole")
-"""
-
-
-def test_killed_at_any_step_it_is_old_or_new_or_absent_and_the_next_run_ends_the_same(tmp_path: Path) -> None:
-    def run(root: Path, text: str, kill: int) -> bool:
-        done = subprocess.run([sys.executable, "-c", _KILLED, str(root), text, str(kill)], capture_output=True, text=True, check=False)
-        assert done.returncode in (0, -signal.SIGKILL), done.stderr
-        return done.returncode == 0
-
-    def shown(root: Path) -> list[str]:
-        return [f.read_text() for f in (root / "release" / "a", root / "release" / "b" / "c") if (root / "release").exists()]
-
-    assert run(tmp_path / "plain", "two", 0)
-    expected = {name: json.loads((tmp_path / "plain" / "work" / name / "done.json").read_text()) for name in ("erase", "sign")}
-    assert run(tmp_path / "run", "one", 0)
-    step, ended = 0, False
-    while not ended:
-        step += 1
-        ended = run(tmp_path / "run", "two", step)
-        assert shown(tmp_path / "run") in ([], ["one", "oneone"], ["two", "twotwo"])
-        assert run(tmp_path / "run", "two", 0)
-        assert shown(tmp_path / "run") == ["two", "twotwo"]
-        assert {n: json.loads((tmp_path / "run" / "work" / n / "done.json").read_text()) for n in expected} == expected
-        assert sorted(p.name for p in (tmp_path / "run" / "work").iterdir()) == ["erase", "lock", "sign", "workspace.json"]
-        assert run(tmp_path / "run", "one", 0)
-    assert step > 10  # the sweep met every rename, directory and removal, not just the first few
