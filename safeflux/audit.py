@@ -13,10 +13,11 @@ from safeflux.audit_early import Watch
 from safeflux.audit_instruments import Bench, open_bench
 from safeflux.audit_lines import lines, measures, unchecked
 from safeflux.audit_store import Drawings, Spent
+from safeflux.instruments import Embedder
 from safeflux.plan.attacking import SEEING, chosen
 from safeflux.policy import Choice, Policy
 from safeflux.policy.attached import digests
-from safeflux.types import AuditTask, Embedder, Finding, Prompt, Sample, Which
+from safeflux.types import AuditTask, Finding, Prompt, Sample, Which
 from safeflux.workspace import key
 
 if TYPE_CHECKING:

@@ -6,9 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from safeflux.audit_lines import Measure, works_on
+from safeflux.instruments import Detector, Instruments
 from safeflux.metrics.counting import shows
 from safeflux.statistics.anytime import lower_anytime, upper_anytime
-from safeflux.types import Detector, Instruments, Prompt, Sample
+from safeflux.types import Prompt, Sample
 
 
 @dataclass

@@ -15,9 +15,10 @@ from safeflux import registry
 from safeflux.audit_labelled import labelled
 from safeflux.audit_lines import Measure, measures
 from safeflux.errors import StageError
+from safeflux.instruments import Detector, Embedder, Instruments
 from safeflux.policy import Choice, Policy
 from safeflux.statistics.detector_error import Labelled
-from safeflux.types import Detector, Embedder, Instruments, Prompt, Shows
+from safeflux.types import Prompt, Shows
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from safeflux.errors import StageError
+from safeflux.instruments import Detector
 from safeflux.policy import Concept, Policy
 from safeflux.statistics.detector_error import Labelled
-from safeflux.types import Detector
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

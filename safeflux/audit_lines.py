@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from safeflux import registry
+from safeflux.instruments import Detector, Instruments
 from safeflux.metrics.counting import shows
 from safeflux.plan.attacking import UNLIMITED, chosen, effort
 from safeflux.policy import Choice, Concept, Limit, Policy
@@ -14,7 +15,7 @@ from safeflux.report import decide
 from safeflux.statistics import lower, needed_n, upper
 from safeflux.statistics.anytime import lower_anytime, needed_anytime, upper_anytime
 from safeflux.statistics.detector_error import Labelled, corrected
-from safeflux.types import AuditTask, Detector, Finding, Instruments, Prompt, Sample, Score, Status, Which
+from safeflux.types import AuditTask, Finding, Prompt, Sample, Score, Status, Which
 
 log = logging.getLogger(__name__)
 

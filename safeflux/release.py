@@ -44,8 +44,8 @@ CODE = {  # the part of SafeFlux that each stage runs, beside what the stages be
     "audit": ("audit*.py", "attacks", "metrics", "report.py", "statistics"),
     "export": ("exporting.py", "exporters"),
     "check": ("exporting.py", "check.py", "loaders", "detectors", "models"),
-    "report": ("statements.py", "report.py", "render.py", "wording*.py", "templates", "schemas"),
-    "sign": ("statements.py",),
+    "report": ("statements.py", "published.py", "report.py", "render.py", "wording*.py", "templates", "schemas"),
+    "sign": ("statements.py", "published.py"),
 }
 _EVERY = ("stages.py",)
 

@@ -24,7 +24,8 @@ from safeflux.plan import Plan, make_plan
 from safeflux.policy import Policy
 from safeflux.policy.attached import folder
 from safeflux.policy.licences import NOTICE, notice
-from safeflux.statements import lock_text, make_report
+from safeflux.published import lock_text
+from safeflux.statements import make_report
 from safeflux.types import JOURNAL, AuditTask, Finding, LowRank, Masks, Progress, Weights
 from safeflux.workspace import key, recorded
 

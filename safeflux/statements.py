@@ -1,14 +1,12 @@
-"""What a release says of itself: its report, the claims that are signed, and the policy as it was carried out.
+"""What a release says of itself: its report, and the claims that are signed.
 
 Plain data in, plain data out; no torch. Nothing here holds a time, a host name or a path of the publisher's machine.
 """
 
 from __future__ import annotations
 
-import json
 import platform
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import datetime
 from importlib import metadata
@@ -18,6 +16,7 @@ from safeflux import registry
 from safeflux.options import options
 from safeflux.plan import Plan
 from safeflux.policy import Policy
+from safeflux.published import base_name, public
 from safeflux.types import Finding, Report
 from safeflux.verify import AUDIT_STARTED, ERASURE_REPORT
 
@@ -31,8 +30,6 @@ _NOT_TESTED = (
 )
 _PIPELINES = ("Image to image other than the attack edit, ", "Image to image, ")
 _GRADIENTS = ("concept-inversion", "unlearndiffatk", "p4d")  # beside embedding-pgd
-_WITHHELD = "(withheld)"
-_PATH = re.compile(r"~|\.{0,2}/|[A-Za-z]:[\\/]")
 
 
 def make_report(
@@ -53,7 +50,7 @@ def make_report(
     found = audit_report(policy, plan, findings=findings, detectors=detectors, pairs=pairs, subject={}, edit=edit, machine=machine)
     return replace(
         found,
-        method={"name": policy.method.name, "options": _public(plan.options[f"method {policy.method.name}"])},
+        method={"name": policy.method.name, "options": public(plan.options[f"method {policy.method.name}"])},
         bake={
             "relative_error": baked["max_relative_error"],
             "tolerance": baked["tolerance"],
@@ -117,8 +114,8 @@ def _asked(policy: Policy, plan: Plan) -> dict[str, object]:
         "seed": policy.seed,
         "preset": policy.audit.preset,
         **({"stop_early": True} if policy.audit.stop_early else {}),
-        "attacks": [{"name": one.name, "options": _public(plan.options[f"attack {one.name}"])} for one in policy.audit.attacks],
-        "concepts": [_public(asdict(concept)) for concept in policy.concepts],
+        "attacks": [{"name": one.name, "options": public(plan.options[f"attack {one.name}"])} for one in policy.audit.attacks],
+        "concepts": [public(asdict(concept)) for concept in policy.concepts],
     }
 
 
@@ -158,11 +155,6 @@ def environment() -> dict[str, object]:
     return found
 
 
-def base_name(policy: Policy) -> str:
-    """The base model as the world may know it: of a directory only its name."""
-    return str(_public(policy.base.model))
-
-
 def claims(policy: Policy, report: Mapping[str, Any], audited: datetime) -> list[tuple[str, object]]:
     """What is signed beside the files: how the release was made, which of its tests it passed, and the report itself.
 
@@ -186,63 +178,6 @@ def claims(policy: Policy, report: Mapping[str, Any], audited: datetime) -> list
     if report["verdict"] != "passed" and not failed:
         failed = ["verdict"]  # nothing failed because not everything was looked at
     return [made, outcome(configuration=checked, passed=passed, failed=failed), (ERASURE_REPORT, report)]
-
-
-def lock_text(policy: Policy, report: Mapping[str, Any]) -> str:
-    """``policy.lock.yaml``: the policy, word for word, and what it came to. Paths of the publisher's machine are withheld."""
-    text, withheld = _published(policy)
-    resolved = {
-        "policy_sha256": policy.digest,
-        "withheld": withheld,
-        "base": report["base"],
-        "method": report["method"],
-        "edit_sha256": report["edit"]["digest"],
-        "attacks": report["policy"]["attacks"],
-        "detectors": report["detectors"],
-        "environment": report["environment"],
-    }
-    lines = [f"{name}: {json.dumps(value, sort_keys=True, ensure_ascii=False)}" for name, value in resolved.items()]
-    block = "".join(f"  {line}\n" if line else "\n" for line in text.splitlines())
-    head = "# What this release was made by. policy_sha256 is the digest of the whole policy, with what is withheld here."
-    return "\n".join([head, "safeflux_lock: 1", *lines, f"policy: |2+\n{block}"])
-
-
-def _published(policy: Policy) -> tuple[str, list[str]]:
-    """The policy's text without paths of the publisher's machine, and the fields that were withheld."""
-    from ruamel.yaml import YAML
-
-    text, withheld = policy.text, []
-    for field, value in _leaves(YAML(typ="safe", pure=True).load(policy.text), ""):
-        if (
-            field in ("signing.key", "base.extends")
-            or field.endswith(".labelled")
-            or field.startswith("base.merges[")
-            or _PATH.match(value)
-        ):
-            text = text.replace(value, _WITHHELD)
-            withheld.append(field)
-    return text, withheld
-
-
-def _leaves(value: object, field: str) -> Iterator[tuple[str, str]]:
-    """Every text in ``value`` and the field it stands in."""
-    if isinstance(value, str):
-        yield field, value
-    elif isinstance(value, Mapping):
-        for name, inner in value.items():
-            yield from _leaves(inner, f"{field}.{name}".removeprefix("."))
-    elif isinstance(value, list):
-        for number, inner in enumerate(value):
-            yield from _leaves(inner, f"{field}[{number}]")
-
-
-def _public(value: Any) -> Any:
-    """``value`` with every path in it cut down to its last part."""
-    if isinstance(value, Mapping):
-        return {name: _public(inner) for name, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_public(inner) for inner in value]
-    return value.rstrip("/").rsplit("/", 1)[-1] if isinstance(value, str) and _PATH.match(value) else value
 
 
 def _base_uri(policy: Policy) -> str:

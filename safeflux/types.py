@@ -110,48 +110,6 @@ class AuditTask:
     base: Path | None = None
 
 
-class Detector(Protocol):
-    """Says which pictures show what ``label`` names. ``labels`` is all it knows, None for any; ``digest`` pins its weights."""
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def labels(self) -> tuple[str, ...] | None: ...
-
-    @property
-    def threshold(self) -> float: ...
-
-    @property
-    def digest(self) -> str: ...
-
-    def __call__(self, images: NDArray[np.uint8], label: str) -> NDArray[np.bool_]:
-        """Pictures [N, H, W, 3] to [N]."""
-        ...
-
-
-class Embedder(Protocol):
-    """Pictures and texts as unit vectors [N, D] of one space; ``layers``: what its network makes of pictures on the way, [N, channels,
-    places] each."""
-
-    @property
-    def name(self) -> str: ...
-
-    def images(self, images: NDArray[np.uint8]) -> NDArray[np.float32]: ...
-
-    def texts(self, texts: Sequence[str]) -> NDArray[np.float32]: ...
-
-    def layers(self, images: NDArray[np.uint8]) -> list[NDArray[np.float32]]: ...
-
-
-@dataclass(frozen=True)
-class Instruments:
-    """What a metric may measure with; the embedder is loaded when first asked for."""
-
-    detect: Detector
-    embed: Callable[[], Embedder]
-
-
 @dataclass(frozen=True)
 class Score:
     """What a metric returns. Counts (``k`` of ``n``, and the same by prompt) where there are any; else ``value`` with its 95% interval."""

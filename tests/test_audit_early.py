@@ -16,11 +16,12 @@ from safeflux.audit_labelled import labelled
 from safeflux.audit_lines import measures
 from safeflux.audit_store import Drawings, Spent
 from safeflux.errors import StageError
+from safeflux.instruments import Instruments
 from safeflux.policy import Choice
 from safeflux.report import decide
 from safeflux.statistics import upper, wilson
 from safeflux.statistics.anytime import needed_anytime, upper_anytime
-from safeflux.types import Finding, Instruments, Prompt, Sample
+from safeflux.types import Finding, Prompt, Sample
 
 pytestmark = pytest.mark.usefixtures("plug_ins")
 GONE = ("sword", "blade")

@@ -6,8 +6,8 @@ import pytest
 
 from safeflux.audit_instruments import open_bench
 from safeflux.errors import StageError
+from safeflux.instruments import Embedder
 from safeflux.policy import load_policy
-from safeflux.types import Embedder
 
 DEMO = Path(__file__).parents[1] / "policies" / "demo.yaml"
 

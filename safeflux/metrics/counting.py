@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from safeflux.instruments import Detector
 from safeflux.statistics import wilson
 from safeflux.statistics.clusters import clustered
-from safeflux.types import Detector, Sample, Score
+from safeflux.types import Sample, Score
 
 
 def shows(samples: Sequence[Sample], detect: Detector) -> NDArray[np.bool_]:

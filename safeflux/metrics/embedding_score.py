@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from safeflux.instruments import Instruments
 from safeflux.statistics import mean_interval
-from safeflux.types import Instruments, Sample, Score
+from safeflux.types import Sample, Score
 
 
 def embedding_score(samples: Sequence[Sample], base: Sequence[Sample], instruments: Instruments) -> Score:

@@ -11,10 +11,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from safeflux.instruments import Instruments
 from safeflux.metrics.counting import shows
 from safeflux.metrics.pairs import matched
 from safeflux.statistics import mean_interval
-from safeflux.types import Instruments, Sample, Score
+from safeflux.types import Sample, Score
 
 
 def erase_eval(samples: Sequence[Sample], base: Sequence[Sample], instruments: Instruments) -> Score:

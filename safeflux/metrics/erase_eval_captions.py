@@ -15,10 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from safeflux import prompts
+from safeflux.instruments import Instruments
 from safeflux.metrics.counting import shows
 from safeflux.metrics.pairs import matched
 from safeflux.statistics import mean_interval
-from safeflux.types import Instruments, Sample, Score
+from safeflux.types import Sample, Score
 
 
 def erase_eval_captions(samples: Sequence[Sample], base: Sequence[Sample], instruments: Instruments) -> Score:

@@ -11,8 +11,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from safeflux.instruments import Instruments
 from safeflux.metrics.mmd import embedded
-from safeflux.types import Instruments, Sample, Score
+from safeflux.types import Sample, Score
 
 _GROUPS = 10
 

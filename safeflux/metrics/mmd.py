@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from safeflux.instruments import Instruments
 from safeflux.metrics.pairs import matched
-from safeflux.types import Instruments, Sample, Score
+from safeflux.types import Sample, Score
 
 Kernel = Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.float64]]  # [N, D] and [M, D] to [N, M]
 

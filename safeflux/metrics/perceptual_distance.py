@@ -11,9 +11,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from safeflux.instruments import Instruments
 from safeflux.metrics.pairs import matched
 from safeflux.statistics import mean_interval
-from safeflux.types import Instruments, Sample, Score
+from safeflux.types import Sample, Score
 
 _BATCH = 8  # pairs: all layers of CLIP ViT-L/14 take 25 MB a picture
 

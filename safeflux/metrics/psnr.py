@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from safeflux.instruments import Instruments
 from safeflux.metrics.pairs import matched
 from safeflux.statistics import mean_interval
-from safeflux.types import Instruments, Sample, Score
+from safeflux.types import Sample, Score
 
 EQUAL = 100.0  # dB, for pictures that do not differ at all, whose ratio is infinite
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from safeflux.instruments import Instruments
 from safeflux.metrics.counting import share
-from safeflux.types import Instruments, Sample, Score
+from safeflux.types import Sample, Score
 
 
 def retained(samples: Sequence[Sample], base: Sequence[Sample], instruments: Instruments) -> Score:

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from safeflux.instruments import Instruments
 from safeflux.metrics.pairs import matched
 from safeflux.statistics import mean_interval
-from safeflux.types import Instruments, Sample, Score
+from safeflux.types import Sample, Score
 
 WINDOW, SIGMA = 11, 1.5  # pixels; this and the constants below are the paper's
 _C1, _C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2

@@ -1,11 +1,12 @@
 import numpy as np
 import pytest
 
+from safeflux.instruments import Instruments
 from safeflux.metrics.counting import share, shows
 from safeflux.metrics.detection import detection
 from safeflux.metrics.neighbours import neighbours
 from safeflux.metrics.retained import retained
-from safeflux.types import Instruments, Prompt, Sample
+from safeflux.types import Prompt, Sample
 
 
 class Bright:

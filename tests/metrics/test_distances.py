@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from safeflux.instruments import Instruments
 from safeflux.metrics.erase_eval import erase_eval
 from safeflux.metrics.erase_eval_captions import captions, erase_eval_captions
 from safeflux.metrics.fid import fid, frechet
@@ -13,7 +14,7 @@ from safeflux.metrics.kid import cubic, kid
 from safeflux.metrics.mmd import pair_kernel, weighted_mean
 from safeflux.metrics.perceptual_distance import distances, perceptual_distance
 from safeflux.metrics.psnr import EQUAL, psnr, ratio
-from safeflux.types import Instruments, Prompt, Sample
+from safeflux.types import Prompt, Sample
 
 RNG = np.random.default_rng(0)
 

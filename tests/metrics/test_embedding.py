@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 
+from safeflux.instruments import Instruments
 from safeflux.metrics.embedding_score import embedding_score
 from safeflux.metrics.feature_distance import feature_distance, gaussian
 from safeflux.metrics.mmd import pair_kernel, weighted_mean
-from safeflux.types import Instruments, Prompt, Sample
+from safeflux.types import Prompt, Sample
 
 SIGMA = 0.5
 

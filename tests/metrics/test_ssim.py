@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from safeflux.instruments import Instruments
 from safeflux.metrics.ssim import similarity, ssim
-from safeflux.types import Instruments, Prompt, Sample
+from safeflux.types import Prompt, Sample
 
 C1, C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
 RNG = np.random.default_rng(0)
