@@ -41,23 +41,23 @@ def passphrase_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option("--passphrase-file", type=click.Path(path_type=Path), metavar="F", help="Read the passphrase from file F.")(command)
 
 
-def read_passphrase(file: Path | None, variable: str | None, descriptor: int | None) -> bytes | None:
-    """The passphrase from wherever it was put, without the line break at its end; None if no place was named."""
-    if file is not None:
+def read_passphrase(passphrase_file: Path | None, passphrase_env: str | None, passphrase_fd: int | None) -> bytes | None:
+    """The passphrase from wherever ``passphrase_options`` put it, without the line break at its end; None if no place was named."""
+    if passphrase_file is not None:
         try:
-            text = file.read_bytes()
+            text = passphrase_file.read_bytes()
         except OSError as error:
-            raise click.UsageError(f"Cannot read the passphrase from {file}: {error.strerror}") from error
-    elif variable is not None:
-        if variable not in os.environ:
-            raise click.UsageError(f"The environment variable {variable} is not set.")
-        text = os.environb[variable.encode()]
-    elif descriptor is not None:
+            raise click.UsageError(f"Cannot read the passphrase from {passphrase_file}: {error.strerror}") from error
+    elif passphrase_env is not None:
+        if passphrase_env not in os.environ:
+            raise click.UsageError(f"The environment variable {passphrase_env} is not set.")
+        text = os.environb[passphrase_env.encode()]
+    elif passphrase_fd is not None:
         try:
-            with os.fdopen(descriptor, "rb", closefd=False) as stream:
+            with os.fdopen(passphrase_fd, "rb", closefd=False) as stream:
                 text = stream.read()
         except OSError as error:
-            raise click.UsageError(f"Cannot read the passphrase from descriptor {descriptor}: {error.strerror}") from error
+            raise click.UsageError(f"Cannot read the passphrase from descriptor {passphrase_fd}: {error.strerror}") from error
     else:
         return None
     return text.removesuffix(b"\n").removesuffix(b"\r")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,10 +16,10 @@ from safeflux_cli.keyfiles import key_name, load_private, passphrase_options, re
 from safeflux_cli.progress import Progress
 
 if TYPE_CHECKING:
-    from safeflux_signing.errors import Finding
     from safeflux_signing.pkcs11uri import TokenUri
     from safeflux_signing.requirements import Lines, Requirement
     from safeflux_signing.signers import SigningKey
+    from safeflux_signing.trust import TrustStore
     from safeflux_signing.verify import Verified
 
 VERIFIER = "urn:safeflux:verify"
@@ -47,19 +47,9 @@ FILE = click.Path(path_type=Path)
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing if all is well.")
 @click.pass_context
 def verify(
-    ctx: click.Context,
-    directory: Path,
-    key_files: tuple[Path, ...],
-    trust_file: Path | None,
-    required: tuple[str, ...],
-    emit_vsa: Path | None,
-    vsa_key: Path | TokenUri | None,
-    passphrase_file: Path | None,
-    passphrase_env: str | None,
-    passphrase_fd: int | None,
-    as_json: bool,
-    quiet: bool,
-) -> None:
+    ctx: click.Context, /, directory: Path, key_files: tuple[Path, ...], trust_file: Path | None, required: tuple[str, ...],
+    emit_vsa: Path | None, vsa_key: Path | TokenUri | None, as_json: bool, quiet: bool, **passphrase: Any,
+) -> None:  # fmt: skip
     """Check signature, files and claims of the release DIRECTORY against keys you trust.
 
     Exit code: 0 verified; 10 files changed, added or removed; 11 signature missing or wrong; 12 no key given, or signed by
@@ -69,7 +59,7 @@ def verify(
     """
     from safeflux.verify import verify as check
     from safeflux_signing import trustfile
-    from safeflux_signing.errors import SigningError, gravest
+    from safeflux_signing.errors import SigningError
 
     _check_usage(directory, key_files, trust_file, required, emit_vsa, vsa_key)
     met: dict[str, bool | None] = dict.fromkeys(required)
@@ -77,15 +67,13 @@ def verify(
     try:
         requirements = _requirements(required)
         trusted = trustfile.trusted(key_files, trust_file)
-        signer = load_private(vsa_key, read_passphrase(passphrase_file, passphrase_env, passphrase_fd)) if vsa_key else None
+        signer = load_private(vsa_key, read_passphrase(**passphrase)) if vsa_key else None
         with _progress(as_json or quiet) as progress:
             verified = check(directory, trusted, progress=progress)
         now = _now()
-        if short := _held_against(verified, requirements, now, met):
-            raise gravest(short)
+        _hold_against(verified, requirements, now, met)
         if emit_vsa:
-            by = [*(entry.key_id for entry in trusted.entries), *(f"{one.identity} by {one.issuer}" for one in trusted.identities)]
-            _write_summary(emit_vsa, directory, verified, by, required, now, signer)
+            _write_summary(emit_vsa, directory, verified, trusted, required, now, signer)
     except SigningError as error:
         say.refused(directory, error, verified, met, as_json)
         ctx.exit(error.exit_code)
@@ -144,22 +132,24 @@ def _report_lines() -> Lines:
     )
 
 
-def _held_against(verified: Verified, requirements: Sequence[Requirement], now: datetime, met: dict[str, bool | None]) -> list[Finding]:
-    """Everything in which the release falls short; ``met`` is filled in."""
+def _hold_against(verified: Verified, requirements: Sequence[Requirement], now: datetime, met: dict[str, bool | None]) -> None:
+    """Raises SigningError with everything in which the release falls short; ``met`` is filled in."""
     if not requirements:
-        return []
+        return
+    from safeflux_signing.errors import gravest
     from safeflux_signing.requirements import check
 
     short = {one.text: check(one, verified, _report_lines(), now) for one in requirements}
     met.update({text: not findings for text, findings in short.items()})
-    return [finding for findings in short.values() for finding in findings]
+    if findings := [finding for findings in short.values() for finding in findings]:
+        raise gravest(findings)
 
 
 def _write_summary(
     file: Path,
     directory: Path,
     verified: Verified,
-    trusted: Sequence[str],
+    trusted: TrustStore,
     required: Sequence[str],
     now: datetime,
     signer: SigningKey | None,
@@ -179,7 +169,7 @@ def _write_summary(
         verifier=VERIFIER,
         versions={"safeflux": version()},
         policy=POLICY,
-        trusted=trusted,
+        trusted=[*(entry.key_id for entry in trusted.entries), *(f"{one.identity} by {one.issuer}" for one in trusted.identities)],
         required=required,
         now=now,
     )

@@ -48,10 +48,7 @@ def latent_inversion(
     ``inverted_by`` "both", what the erased model inverts is the attack, and the base model's noise is drawn from beside it. Raises
     OptionError for numbers that make no sense, StageError when the base model has not been here.
     """
-    if min(images, rounds, batch) < 1 or steps < 0:
-        raise OptionError(
-            f"{_NAME}: images {images}, rounds {rounds}, batch {batch}, steps {steps}; wanted numbers of at least 1, steps of 0 or more"
-        )
+    _check(images, rounds, batch, steps)
     taken, settings = steps or task.steps, [prompt, steps, rounds]
 
     def there(part: Sequence[Seeded], x0: Tensor, cond: TextCond) -> Tensor:
@@ -72,6 +69,14 @@ def latent_inversion(
             found[_REPLAYED if found else _NAME] = model.sample(noise, cond, steps=taken)
         for name, latents in found.items():
             yield from (Sample(image, *pair, name) for pair, image in zip(part, model.decode(latents), strict=True))
+
+
+def _check(images: int, rounds: int, batch: int, steps: int) -> None:
+    """Raises OptionError for numbers that make no sense."""
+    if min(images, rounds, batch) < 1 or steps < 0:
+        raise OptionError(
+            f"{_NAME}: images {images}, rounds {rounds}, batch {batch}, steps {steps}; wanted numbers of at least 1, steps of 0 or more"
+        )
 
 
 @torch.no_grad()

@@ -64,13 +64,8 @@ def relearn(
     forward and back. Raises OptionError for numbers that make no sense, StageError when the base model has not been here, or outside an
     audit.
     """
-    rising = list(updates) == sorted(set(updates)) and bool(updates)
-    if min(images, rank, batch, *updates) < 1 or rate <= 0 or not pictures or min(pictures) < 0 or not rising:
-        raise OptionError(
-            f"relearn: images {images}, pictures {pictures}, updates {updates}, rank {rank}, rate {rate:g}, batch {batch}; wanted at "
-            "least one number of pictures, rising numbers of updates of at least 1, a rate above 0 and numbers of at least 1"
-        )
     tuning = Tuning(tuple(updates), rank, rate, batch)
+    _check(images, pictures, tuning)
     pairs = direct(task, images)
     for concept in task.concepts:
         part = [pair for pair in pairs if pair[0].concept == concept.name]
@@ -87,6 +82,17 @@ def relearn(
                 own = n == min(pictures) and i == len(looks) - 1
                 name = "relearn" if own else f"relearn, {n} pictures, {updates[i]} updates"
                 yield from (Sample(image, *pair, name) for pair, image in zip(part, model.decode(latents), strict=True))
+
+
+def _check(images: int, pictures: Sequence[int], tuning: Tuning) -> None:
+    """Raises OptionError for numbers that make no sense."""
+    updates, rank, rate, batch = tuning.updates, tuning.rank, tuning.rate, tuning.batch
+    rising = list(updates) == sorted(set(updates)) and bool(updates)
+    if min(images, rank, batch, *updates) < 1 or rate <= 0 or not pictures or min(pictures) < 0 or not rising:
+        raise OptionError(
+            f"relearn: images {images}, pictures {pictures}, updates {updates}, rank {rank}, rate {rate:g}, batch {batch}; wanted at "
+            "least one number of pictures, rising numbers of updates of at least 1, a rate above 0 and numbers of at least 1"
+        )
 
 
 def _lesson(model: Flux1, task: AuditTask, concept: Concept, n: int, *, harmless: bool) -> tuple[list[str], Tensor]:

@@ -78,10 +78,7 @@ def esd(
             progress("train the weights", update, updates)
         _copy(trained, student)
         loss = _loss(model, task, _draw(task, batch, update, preserve > 0 and bool(task.retain)), student, eta, preserve, path == "student")
-        gradients = torch.autograd.grad(loss, list(student.values()), materialize_grads=True)
-        for value, gradient in zip(trained.values(), gradients, strict=True):
-            value.grad = gradient.float()
-        adam.step()
+        _step(adam, trained, torch.autograd.grad(loss, list(student.values()), materialize_grads=True))
         log.debug("update %d: loss %.4f", update, loss.item())
         kept.save(update + 1)
     return Weights({name: value.to(student[name].dtype).cpu() for name, value in trained.items()})
@@ -92,6 +89,13 @@ def _copy(trained: dict[str, Tensor], student: dict[str, nn.Parameter]) -> None:
     """Give the student the trained weights, in its own number format."""
     for name, value in student.items():
         value.copy_(trained[name])
+
+
+def _step(adam: torch.optim.Adam, trained: dict[str, Tensor], gradients: tuple[Tensor, ...]) -> None:
+    """One step of Adam on the trained weights, with the student's gradients."""
+    for value, gradient in zip(trained.values(), gradients, strict=True):
+        value.grad = gradient.float()
+    adam.step()
 
 
 def _draw(task: TrainingTask, batch: int, update: int, retain: bool) -> Batch:

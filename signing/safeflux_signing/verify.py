@@ -67,27 +67,47 @@ def verify(
     everything that is wrong. InputError if the directory, or that memory, cannot be used.
     """
     store = trust if isinstance(trust, TrustStore) else trusting.bare(trust)
-    moment, public_keys = now or datetime.now(UTC), store.public_keys
-    if not public_keys and not store.identities:
+    moment = now or datetime.now(UTC)
+    if not store.public_keys and not store.identities:
         raise refusal("no-key", names.SIGNATURE, "no key was given and no trust file names one, so no signature can be trusted")
     with tree.opened(directory) as root:
-        signed, key, payload, identity = _signature(root, store)
-        if identity:
-            store = replace(store, entries=(*store.entries, identity.holding(key)))
-        others, loose = _cosignatures(root, payload, key, public_keys)
-        if untrusted := trusting.judge(store, key, others, signed.release, moment):
-            raise gravest([*untrusted, *loose])
-        findings = _files(root, signed, progress)
-        claims, wrong = _claims(root, signed, public_keys)
-    wrong = [*wrong, *trusting.judge_claims(store, claims, signed.release, moment), *(judge(claims) if judge else ())]
-    if every := [*findings, *loose, *wrong]:
+        signed = _signed(root, store, moment)
+        findings = _files(root, signed.manifest, progress)
+        claims, wrong = _claims(root, signed.manifest, store.public_keys)
+    entries, release = signed.manifest.entries, signed.manifest.release
+    wrong = [*wrong, *trusting.judge_claims(signed.store, claims, release, moment), *(judge(claims) if judge else ())]
+    if every := [*findings, *signed.loose, *wrong]:
         raise gravest(dict.fromkeys(every))
     if store.remember:
-        seen.note(store.home / store.remember, signed.release)
-    signer = trusting.entry_of(store, key)
-    cosigners = tuple(keys.key_id(other) for other in others)
-    said = trusting.named(store, claims)
-    return Verified(signer.key_id, signed.entries, signed.release, said, signer.publisher, cosigners, identity)
+        seen.note(store.home / store.remember, release)
+    signer = trusting.entry_of(signed.store, signed.key)
+    cosigners = tuple(keys.key_id(other) for other in signed.others)
+    said = trusting.named(signed.store, claims)
+    return Verified(signer.key_id, entries, release, said, signer.publisher, cosigners, signed.identity)
+
+
+@dataclass(frozen=True)
+class _Signed:
+    """A manifest under signatures that are trusted: by ``key``, which is of the certificate of ``identity`` where there is one, and by
+    ``others``; ``store`` knows them all. ``loose``: what is wrong with co-signatures beside them."""
+
+    manifest: manifest.Manifest
+    key: keys.PublicKey
+    others: tuple[keys.PublicKey, ...]
+    identity: TrustedIdentity | None
+    store: TrustStore
+    loose: Sequence[Finding]
+
+
+def _signed(root: int, store: TrustStore, moment: datetime) -> _Signed:
+    """Everything that is to be known of the signatures; raises if they are not good, or not of whom ``store`` trusts with this release."""
+    signed, key, payload, identity = _signature(root, store)
+    others, loose = _cosignatures(root, payload, key, store.public_keys)
+    if identity:
+        store = replace(store, entries=(*store.entries, identity.holding(key)))
+    if untrusted := trusting.judge(store, key, others, signed.release, moment):
+        raise gravest([*untrusted, *loose])
+    return _Signed(signed, key, others, identity, store, loose)
 
 
 def _signature(root: int, store: TrustStore) -> tuple[manifest.Manifest, keys.PublicKey, bytes, TrustedIdentity | None]:
