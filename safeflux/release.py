@@ -27,7 +27,7 @@ from safeflux.registry import BUILT_IN, Kind
 from safeflux.stages import Run
 from safeflux.types import Progress, Report
 from safeflux.workspace import Done, Workspace
-from safeflux_signing import keys, signers
+from safeflux_signing import keynames, keys, signers
 from safeflux_signing.errors import SigningError
 from safeflux_signing.sign import sign
 from safeflux_signing.signers import SigningKey
@@ -217,9 +217,8 @@ def signing_key(settings: Signing, work: Path, key: SigningKey | Path | None = N
             "and name it in the policy (signing: {key: publisher.key}) or give it with --key. To try things out: signing: {demo: true}"
         )
     try:
-        where = signers.named(named) if isinstance(named, str) else named
-        public = where.with_suffix(".pub") if isinstance(where, Path) else None
-        return signers.load(where), public if public and public.is_file() else None
+        where = keynames.named(named) if isinstance(named, str) else named
+        return signers.load(where), signers.public_file(where)
     except SigningError as error:
         raise PlanError("\n".join(f"{finding}\n    {finding.remedy}" for finding in error.findings)) from error
 

@@ -10,7 +10,7 @@ import click
 from safeflux_cli.keyfiles import key_name, load_private, passphrase_options, read_passphrase, refusing
 
 if TYPE_CHECKING:
-    from safeflux_signing.pkcs11uri import TokenUri
+    from safeflux_signing.keynames import KeyName
 
 FILE = click.Path(path_type=Path)
 MAX_BYTES = 16 << 20
@@ -20,7 +20,9 @@ MAX_BYTES = 16 << 20
 @click.argument("directory", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.argument("predicate", type=FILE)
 @click.option("--type", "kind", required=True, metavar="TYPE", help="What it says: test-result, erasure-report, or a predicate type (URI).")
-@click.option("--key", required=True, type=key_name, metavar="PRIVATE", help="Private key to sign with: PEM file or pkcs11:... (RFC 7512).")
+@click.option(
+    "--key", required=True, type=key_name, metavar="PRIVATE", help="Private key to sign with: PEM file, pkcs11:... (RFC 7512) or exec:..."
+)
 @click.option("--signed-by", "signers", multiple=True, required=True, type=FILE, metavar="PUB", help="Whose signature it has; repeatable.")
 @passphrase_options
 @click.pass_context
@@ -29,7 +31,7 @@ def claim(
     directory: Path,
     predicate: Path,
     kind: str,
-    key: Path | TokenUri,
+    key: KeyName,
     signers: tuple[Path, ...],
     passphrase_file: Path | None,
     passphrase_env: str | None,

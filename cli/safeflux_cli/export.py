@@ -13,7 +13,7 @@ from safeflux_cli.making import loudness, use_threads, watched
 
 if TYPE_CHECKING:
     from safeflux.policy import Choice
-    from safeflux_signing.pkcs11uri import TokenUri
+    from safeflux_signing.keynames import KeyName
 
 
 def _format(ctx: click.Context, param: click.Parameter, given: tuple[str, ...]) -> list[Choice]:
@@ -48,7 +48,9 @@ def _format(ctx: click.Context, param: click.Parameter, given: tuple[str, ...]) 
     "--to", "formats", multiple=True, required=True, callback=_format, metavar="FORMAT",
     help="single-file, fp8, gguf, onnx, delta or diffusers, with options as in gguf:keys=diffusers; may be repeated.",
 )  # fmt: skip
-@click.option("--key", required=True, type=key_name, metavar="KEY", help="The key it was signed with: PEM file or pkcs11:... (RFC 7512).")
+@click.option(
+    "--key", required=True, type=key_name, metavar="KEY", help="The key it was signed with: PEM file, pkcs11:... (RFC 7512) or exec:..."
+)
 @click.option("--base", metavar="BASE", help="The model it was made from, a directory or builtin:flux-mini; the delta needs it.")
 @click.option("--signed-by", multiple=True, type=click.Path(path_type=Path), metavar="PUB", help="Who else has signed it; repeatable.")
 @passphrase_options
@@ -58,7 +60,7 @@ def _format(ctx: click.Context, param: click.Parameter, given: tuple[str, ...]) 
 @click.option("-q", "--quiet", is_flag=True, help="Show no progress and no summary.")
 @click.pass_context
 def export(
-    ctx: click.Context, directory: Path, formats: list[Choice], key: Path | TokenUri, base: str | None, signed_by: tuple[Path, ...],
+    ctx: click.Context, directory: Path, formats: list[Choice], key: KeyName, base: str | None, signed_by: tuple[Path, ...],
     passphrase_file: Path | None, passphrase_env: str | None, passphrase_fd: int | None, threads: int | None, as_json: bool,
     verbose: int, quiet: bool,
 ) -> None:  # fmt: skip

@@ -12,22 +12,20 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from safeflux_signing.pkcs11uri import TokenUri
+    from safeflux_signing.keynames import KeyName
     from safeflux_signing.signers import SigningKey
 
 
-def key_name(text: str) -> Path | TokenUri:
-    """Where a private key is: the path of a PEM file, or the name of one on a token. Raises UsageError for what is no such name.
+def key_name(text: str) -> KeyName:
+    """Where a private key is, see ``safeflux_signing.keynames``. Raises UsageError for what is no such name.
 
     What the options and arguments are read with that name one.
     """
-    if not text.startswith("pkcs11:"):
-        return Path(text)  # without a look at the library, which takes its time to start
-    from safeflux_signing import signers
+    from safeflux_signing import keynames
     from safeflux_signing.errors import InputError
 
     try:
-        return signers.named(text)
+        return keynames.named(text)
     except InputError as error:
         [finding] = error.findings
         raise click.UsageError(f"{finding}{f'; wanted {finding.expected}' if finding.expected else ''}\n{finding.remedy}") from error
@@ -63,7 +61,7 @@ def read_passphrase(passphrase_file: Path | None, passphrase_env: str | None, pa
     return text.removesuffix(b"\n").removesuffix(b"\r")
 
 
-def load_private(key: Path | TokenUri, passphrase: bytes | None) -> SigningKey:
+def load_private(key: KeyName, passphrase: bytes | None) -> SigningKey:
     """The private key, asking for its passphrase or PIN if it needs one and somebody is there to answer."""
     from safeflux_signing import signers
     from safeflux_signing.errors import InputError

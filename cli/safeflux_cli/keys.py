@@ -11,8 +11,8 @@ from safeflux_cli import keyfiles, keys_trust
 from safeflux_cli.keyfiles import passphrase_options, read_passphrase, refusing
 
 if TYPE_CHECKING:
+    from safeflux_signing.keynames import KeyName
     from safeflux_signing.keys import PublicKey
-    from safeflux_signing.pkcs11uri import TokenUri
 
 KINDS = ("p256", "p384", "p521", "ed25519", "ml-dsa-65")
 
@@ -75,9 +75,7 @@ def new(
 @click.argument("path", type=keyfiles.key_name)
 @passphrase_options
 @click.pass_context
-def show(
-    ctx: click.Context, path: Path | TokenUri, passphrase_file: Path | None, passphrase_env: str | None, passphrase_fd: int | None
-) -> None:
+def show(ctx: click.Context, path: KeyName, passphrase_file: Path | None, passphrase_env: str | None, passphrase_fd: int | None) -> None:
     """Say the id and type of the public or private key in PATH, or of a token's (pkcs11:token=...;object=...)."""
     from safeflux_signing import keys as library
 
@@ -91,9 +89,7 @@ def show(
 @click.argument("path", type=keyfiles.key_name)
 @passphrase_options
 @click.pass_context
-def export(
-    ctx: click.Context, path: Path | TokenUri, passphrase_file: Path | None, passphrase_env: str | None, passphrase_fd: int | None
-) -> None:
+def export(ctx: click.Context, path: KeyName, passphrase_file: Path | None, passphrase_env: str | None, passphrase_fd: int | None) -> None:
     """Print the public half of the key in PATH, or of a token's (pkcs11:token=...;object=...), as PEM."""
     from safeflux_signing import keys as library
 
@@ -102,7 +98,7 @@ def export(
     click.echo(library.public_pem(public).decode("ascii"), nl=False)
 
 
-def _public_half(path: Path | TokenUri, passphrase: bytes | None) -> tuple[PublicKey, str]:
+def _public_half(path: KeyName, passphrase: bytes | None) -> tuple[PublicKey, str]:
     """The public half of the key in ``path``, and which half that file or token holds."""
     from safeflux_signing import keys as library
     from safeflux_signing.errors import InputError

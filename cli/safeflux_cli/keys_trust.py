@@ -13,7 +13,7 @@ import click
 from safeflux_cli.keyfiles import key_name, load_private, passphrase_options, read_passphrase, refusing
 
 if TYPE_CHECKING:
-    from safeflux_signing.pkcs11uri import TokenUri
+    from safeflux_signing.keynames import KeyName
     from safeflux_signing.trust import TrustedKey, TrustStore
 
 FILE = click.Path(path_type=Path)
@@ -120,7 +120,7 @@ def revoke(ctx: click.Context, key: str | None, release_id: str | None, reason: 
 @click.pass_context
 def rotate(
     ctx: click.Context,
-    old: tuple[Path | TokenUri, ...],
+    old: tuple[KeyName, ...],
     new: Path,
     out: Path,
     passphrase_file: Path | None,
@@ -169,14 +169,16 @@ def apply(ctx: click.Context, statement: Path, trust_file: Path | None) -> None:
 
 @click.command(short_help="Sign a release beside its publisher.")
 @click.argument("directory", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.option("--key", required=True, type=key_name, metavar="PRIVATE", help="Private key to sign with: PEM file or pkcs11:... (RFC 7512).")
+@click.option(
+    "--key", required=True, type=key_name, metavar="PRIVATE", help="Private key to sign with: PEM file, pkcs11:... (RFC 7512) or exec:..."
+)
 @click.option("--signed-by", "signers", multiple=True, required=True, type=FILE, metavar="PUB", help="Whose signature it has; repeatable.")
 @passphrase_options
 @click.pass_context
 def cosign(
     ctx: click.Context,
     directory: Path,
-    key: Path | TokenUri,
+    key: KeyName,
     signers: tuple[Path, ...],
     passphrase_file: Path | None,
     passphrase_env: str | None,

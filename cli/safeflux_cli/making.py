@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from safeflux.policy import Policy
     from safeflux.release import ReleaseResult
     from safeflux.types import Report
-    from safeflux_signing.pkcs11uri import TokenUri
+    from safeflux_signing.keynames import KeyName
     from safeflux_signing.signers import SigningKey
 
 SCHEMA = "safeflux-release/1"
@@ -34,7 +34,10 @@ _OPTIONS = (
     click.option("--dry-run", is_flag=True, help="Say what would be done and what it would cost, and do nothing."),
     click.option("--allow-failing", is_flag=True, help="Sign also a model that does not pass; its claims say that it failed."),
     click.option(
-        "--key", type=key_name, metavar="KEY", help="Private key to sign with, if not the policy's: PEM file or pkcs11:... (RFC 7512)."
+        "--key",
+        type=key_name,
+        metavar="KEY",
+        help="Private key to sign with, if not the policy's: PEM file, pkcs11:... (RFC 7512) or exec:...",
     ),
     passphrase_options,
     click.option("--threads", type=click.IntRange(min=1), metavar="N", help="Processor threads [default: OMP_NUM_THREADS, or one a core]."),
@@ -52,7 +55,7 @@ def release_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def make(
-    ctx: click.Context, policy: Policy, *, out: Path | None, dry_run: bool, allow_failing: bool, key: Path | TokenUri | None,
+    ctx: click.Context, policy: Policy, *, out: Path | None, dry_run: bool, allow_failing: bool, key: KeyName | None,
     passphrase_file: Path | None, passphrase_env: str | None, passphrase_fd: int | None, threads: int | None,
     as_json: bool, verbose: int, quiet: bool,
 ) -> int:  # fmt: skip
@@ -126,10 +129,11 @@ def cores() -> int:
         return len(allowed)
 
 
-def _signer(policy: Policy, key: Path | TokenUri | None, passphrase: bytes | None) -> tuple[SigningKey | None, Path | None]:
+def _signer(policy: Policy, key: KeyName | None, passphrase: bytes | None) -> tuple[SigningKey | None, Path | None]:
     """The key named here or in the policy, unlocked, and its public half; None leaves it to the release (a demo key, or none)."""
     from safeflux.errors import PlanError
     from safeflux_signing.errors import SigningError
+    from safeflux_signing.signers import public_file
 
     key = key or (key_name(policy.signing.key) if policy.signing.key else None)
     if key is None:
@@ -138,8 +142,7 @@ def _signer(policy: Policy, key: Path | TokenUri | None, passphrase: bytes | Non
         signer = load_private(key, passphrase)
     except SigningError as error:
         raise PlanError("\n".join(f"{finding}\n    {finding.remedy}" for finding in error.findings)) from error
-    public = key.with_suffix(".pub") if isinstance(key, Path) else None
-    return signer, public if public and public.is_file() else None
+    return signer, public_file(key)
 
 
 @contextmanager

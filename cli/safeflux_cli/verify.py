@@ -16,7 +16,7 @@ from safeflux_cli.keyfiles import key_name, load_private, passphrase_options, re
 from safeflux_cli.progress import Progress
 
 if TYPE_CHECKING:
-    from safeflux_signing.pkcs11uri import TokenUri
+    from safeflux_signing.keynames import KeyName
     from safeflux_signing.requirements import Lines, Requirement
     from safeflux_signing.signers import SigningKey
     from safeflux_signing.trust import TrustStore
@@ -48,7 +48,7 @@ FILE = click.Path(path_type=Path)
 @click.pass_context
 def verify(
     ctx: click.Context, /, directory: Path, key_files: tuple[Path, ...], trust_file: Path | None, required: tuple[str, ...],
-    emit_vsa: Path | None, vsa_key: Path | TokenUri | None, as_json: bool, quiet: bool, **passphrase: Any,
+    emit_vsa: Path | None, vsa_key: KeyName | None, as_json: bool, quiet: bool, **passphrase: Any,
 ) -> None:  # fmt: skip
     """Check signature, files and claims of the release DIRECTORY against keys you trust.
 
@@ -87,7 +87,7 @@ def _check_usage(
     trust_file: Path | None,
     required: Sequence[str],
     emit_vsa: Path | None,
-    vsa_key: Path | TokenUri | None,
+    vsa_key: KeyName | None,
 ) -> None:
     if key_files and trust_file:
         raise click.UsageError("Give --key or --trust, not both: a bare key is trusted with anything.")

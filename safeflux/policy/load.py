@@ -14,6 +14,8 @@ from safeflux.policy.model import Audit, Bake, Base, Choice, Concept, Limit, Lim
 from safeflux.policy.shape import Shape
 from safeflux.policy.tree import Problem, parse
 from safeflux.prompts import NOUNS
+from safeflux_signing.errors import InputError
+from safeflux_signing.keynames import SCHEMES, ProgramName, named
 
 MAX_BYTES = 2**20
 _ATTACKS = ("none", "paraphrase", "ring-a-bell", "embedding-pgd")  # without further files, and within hours
@@ -140,6 +142,15 @@ def _limit(data: float | Mapping[str, float]) -> Limit:
 
 def _signing(data: Mapping[str, Any], source: Path | None) -> Signing:
     key = data.get("key")
-    if key is not None and not key.startswith("pkcs11:"):  # the name of a token's key is no path
-        key = _absolute(key, source)
-    return Signing(key, data.get("demo", False), data.get("publisher"))
+    return Signing(None if key is None else _key(key, source), data.get("demo", False), data.get("publisher"))
+
+
+def _key(key: str, source: Path | None) -> str:
+    """The private key with absolute paths; a name that is none is left to whoever opens it."""
+    if not key.startswith(SCHEMES):
+        return _absolute(key, source)
+    try:
+        name = named(key)
+    except InputError:
+        return key
+    return name.below(Path(_absolute("", source))).written() if isinstance(name, ProgramName) else key

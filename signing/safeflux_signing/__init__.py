@@ -12,7 +12,9 @@
     seen.py      which releases were seen, so that older ones are refused
     keys.py      make, store and read keys; the id of a key
     signers.py   whoever holds a private key: a file, a token, a service
+    keynames.py  what keys are called that lie in no file: on a token, behind a program
     pkcs11.py, pkcs11uri.py   a key on a token, and what such a key is called
+    program.py   a key behind a program: a key service, a vault
     reasons.py   every reason for a refusal: its code, its exit code, what to do about it
     errors.py    the errors that carry those findings
 

@@ -41,8 +41,11 @@ REASONS: dict[str, Reason] = {
     "passphrase-empty": Reason("input", "Give a passphrase of at least one character, or ask for an unencrypted key explicitly."),
     "signer-missing": Reason("input", "pip install 'safeflux[pkcs11]'"),
     "token-name": Reason("input", "Write pkcs11:token=LABEL;object=LABEL?module-path=LIBRARY; the PIN goes where passphrases go."),
+    "program-name": Reason("input", "Write exec:digest PUBLIC PROGRAM [ARGUMENT...], or exec:message for a program that reads all of it."),
     "keyless-missing": Reason("input", "pip install 'safeflux[sigstore]'"),
-    "signer-failed": Reason("input", "See that the token or service is there, holds this key, and hashes as the kind of key asks for."),
+    "signer-failed": Reason(
+        "input", "See that the token, program or service is there, holds this key, and hashes as the kind of key asks for."
+    ),
     "release-field": Reason("input", "Correct the value; see the documentation of sign()."),
     "directory-unreadable": Reason("input", "Give a directory that can be read."),
     "directory-unwritable": Reason("input", "Make the directory writable for whoever signs it."),

@@ -9,12 +9,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from safeflux_signing import keys
-
-if TYPE_CHECKING:
-    from safeflux_signing.pkcs11uri import TokenUri
+from safeflux_signing.keynames import KeyName, ProgramName
 
 
 class Signer(Protocol):
@@ -45,22 +43,28 @@ class KeySigner:
 SigningKey = keys.PrivateKey | Signer
 
 
-def named(text: str) -> Path | TokenUri:
-    """Where a private key is, as people write it: the path of a file, or the name of a token's key. Raises InputError (token-name)."""
-    if not text.startswith("pkcs11:"):
-        return Path(text)
-    from safeflux_signing.pkcs11uri import parse
+def load(key: KeyName, passphrase: bytes | None = None) -> SigningKey:
+    """The private key in a file, on a token or behind a program, which needs no passphrase.
 
-    return parse(text)
-
-
-def load(key: Path | TokenUri, passphrase: bytes | None = None) -> SigningKey:
-    """The private key in a file, or on a token. Raises InputError as ``keys.load_private`` and ``pkcs11.token_signer`` do."""
+    Raises InputError as ``keys.load_private``, ``pkcs11.token_signer`` and ``program.program_signer`` do.
+    """
     if isinstance(key, Path):
         return keys.load_private(key, passphrase)
+    if isinstance(key, ProgramName):
+        from safeflux_signing.program import program_signer
+
+        return program_signer(key)
     from safeflux_signing.pkcs11 import token_signer
 
     return token_signer(key, passphrase)
+
+
+def public_file(key: KeyName) -> Path | None:
+    """Where the public half of ``key`` lies; None if that is not known."""
+    if isinstance(key, ProgramName):
+        return key.public
+    public = key.with_suffix(".pub") if isinstance(key, Path) else None
+    return public if public and public.is_file() else None
 
 
 def signer_of(key: SigningKey) -> Signer:

@@ -13,7 +13,7 @@ import pytest
 from signed_release import CLAIMS
 from softhsm import CURVES, PIN
 
-from safeflux_signing import keys, signers
+from safeflux_signing import keynames, keys, signers
 from safeflux_signing.errors import InputError
 from safeflux_signing.pkcs11 import TokenSigner, token_signer
 from safeflux_signing.pkcs11uri import TokenUri, parse
@@ -51,7 +51,7 @@ def test_a_key_is_named_by_its_label_its_id_or_the_serial_of_its_token(softhsm: 
 
     serial = pkcs11.lib(str(softhsm)).get_token(token_label="safeflux").serial.decode()
     for name in ("token=safeflux;object=p384", f"serial={serial};object=p384;type=private", "token=safeflux;id=%01%38%34"):
-        named = signers.named(f"pkcs11:{name}?module-path={softhsm}")
+        named = keynames.named(f"pkcs11:{name}?module-path={softhsm}")
         assert keys.key_id(signers.load(named, PIN.encode()).public_key()) == public, name
 
 
@@ -106,7 +106,7 @@ def test_a_name_is_read_as_the_rfc_writes_it() -> None:
     full = "pkcs11:token=Acme%20HSM;serial=00%2F1;object=a%3Bb;id=%00%ff;type=private?module-path=/usr/lib/x.so"
     assert parse(full) == TokenUri(Path("/usr/lib/x.so"), "Acme HSM", "a;b", "00/1", b"\x00\xff")
     assert str(parse(full)) == "pkcs11:token=Acme%20HSM;serial=00%2F1;object=a%3Bb;id=%00%FF"
-    assert signers.named("keys/pkcs11.key") == Path("keys/pkcs11.key")
+    assert keynames.named("keys/pkcs11.key") == Path("keys/pkcs11.key")
 
 
 def test_the_library_may_be_named_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
