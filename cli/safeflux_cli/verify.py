@@ -13,7 +13,6 @@ import click
 
 from safeflux_cli import verify_output as say
 from safeflux_cli.keyfiles import key_name, load_private, passphrase_options, read_passphrase
-from safeflux_cli.progress import Progress
 
 if TYPE_CHECKING:
     from safeflux_signing.keynames import KeyName
@@ -190,5 +189,7 @@ def _progress(silent: bool) -> Iterator[Callable[[int, int], None] | None]:
     if silent or not sys.stderr.isatty():
         yield None
         return
+    from safeflux_cli.progress import Progress
+
     with Progress(sys.stderr) as bar:
         yield lambda done, total: bar("hashing (MB)", done // 10**6, max(total // 10**6, 1))

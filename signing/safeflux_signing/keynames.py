@@ -10,16 +10,17 @@ PUBLIC is the file with the public key, in PEM. Words are taken apart as a shell
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
 
-from safeflux_signing import pkcs11uri
 from safeflux_signing.errors import SigningError, refusal
-from safeflux_signing.pkcs11uri import TokenUri
+
+if TYPE_CHECKING:
+    from safeflux_signing.pkcs11uri import TokenUri
 
 PROGRAM = "exec:"
-SCHEMES = (pkcs11uri.SCHEME, PROGRAM)
+SCHEMES = ("pkcs11:", PROGRAM)
 _READS = ("digest", "message")
 
 
@@ -37,6 +38,8 @@ class ProgramName:
 
     def written(self) -> str:
         """What ``named`` reads as this."""
+        import shlex
+
         return f"{PROGRAM}{self.reads} {shlex.join((str(self.public), *self.command))}"
 
     def below(self, folder: Path) -> ProgramName:
@@ -46,17 +49,23 @@ class ProgramName:
         return replace(self, public=folder / self.public.expanduser(), command=(program, *rest))
 
 
-KeyName = Path | TokenUri | ProgramName
+KeyName: TypeAlias = "Path | TokenUri | ProgramName"
 
 
 def named(text: str) -> KeyName:
     """The path of a file, or the name of a key that lies in none. Raises InputError (token-name, program-name)."""
-    if text.startswith(pkcs11uri.SCHEME):
-        return pkcs11uri.parse(text)
-    return _program(text) if text.startswith(PROGRAM) else Path(text)
+    if not text.startswith(SCHEMES):
+        return Path(text)
+    if text.startswith(PROGRAM):
+        return _program(text)
+    from safeflux_signing.pkcs11uri import parse
+
+    return parse(text)
 
 
 def _program(text: str) -> ProgramName:
+    import shlex  # as all that most keys do without: `safeflux verify` is to start at once
+
     try:
         reads, *words = shlex.split(text.removeprefix(PROGRAM)) or [""]
     except ValueError as error:
