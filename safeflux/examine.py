@@ -130,7 +130,7 @@ def _report(run: stages.Run, model: Path, found: Audited, subject: Mapping[str, 
 
     from safeflux import render
     from safeflux.edits import unmoved
-    from safeflux.minimality import difference
+    from safeflux.minimality import cut_out, difference
     from safeflux.models.flux1 import GUIDANCE
 
     discard(out / "pictures")  # of an earlier call with other pairs
@@ -144,7 +144,7 @@ def _report(run: stages.Run, model: Path, found: Audited, subject: Mapping[str, 
         subject=subject,
         edit={
             "kind": "unknown",
-            "sites": [],
+            "sites": [{"site": name, **counts} for name, counts in cut_out(source, model / "transformer").items()],
             **difference(source, unmoved(source, model / "transformer")),
         },
         machine={

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import torch
 
-from safeflux.edits import weights
-from safeflux.models.tensors import Readers
+from safeflux.edits import empty_transformer, weights
+from safeflux.models.flux1_sites import find_sites
+from safeflux.models.tensors import Readers, stored
 
 
 @torch.no_grad()
@@ -39,3 +40,21 @@ def difference(base: Path, edited: Readers) -> dict[str, int | float]:
         moved += float((one - two).square().sum())
     relative = math.sqrt(moved / whole) if whole else 0.0
     return {"parameters": parameters, "changed": changed, "zeroed": zeroed, "scattered": scattered, "relative_change": relative}
+
+
+def cut_out(base: Path, edited: Path) -> dict[str, dict[str, int]]:
+    """Neurons of the ``transformer/`` directory ``base`` that have no place in ``edited``: "removed" and the base's "units", by site.
+
+    Told from the widths of layers alone, whoever made them narrower; sites that lost none are left out.
+    """
+    before, after, found = stored(base), stored(edited), {}
+    for name, site in find_sites(empty_transformer(base)).items():
+        if site.kind != "neuron" or f"{site.reads}.weight" not in after or f"{site.writes}.weight" not in after:
+            continue
+        rows, columns = (
+            before[weight].shape[dim] - after[weight].shape[dim]
+            for weight, dim in ((f"{site.reads}.weight", 0), (f"{site.writes}.weight", 1))
+        )
+        if rows == columns > 0:
+            found[name] = {"removed": rows, "units": site.units}
+    return found

@@ -23,7 +23,8 @@ def edit_in_words(edit: Json) -> str:
     units, gone = sum(site["units"] for site in edit["sites"]), sum(site["removed"] for site in edit["sites"])
     touched = sum(site["removed"] > 0 for site in edit["sites"])
     if edit["kind"] == "unknown":
-        return f"How the model was made is not known.{_moved(edit)}"
+        cut = f" {gone:,} neurons were cut out of {touched} of its layers, which had {units:,}." if gone else ""
+        return f"How the model was made is not known.{cut}{_moved(edit)}"
     kind = f"An edit of kind {edit['kind'].replace('_', ' ')}"
     if not units:
         return f"{kind}; it removes no units.{_moved(edit)}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,11 +13,16 @@ from safetensors.torch import load_file, save_file
 from test_release_tiny import _coin  # noqa: F401
 
 from safeflux import report as reports
-from safeflux.edits import weights
+from safeflux.bake import bake
+from safeflux.edits import empty_transformer, weights
 from safeflux.errors import ModelError, PlanError, StageError
 from safeflux.examine import examine
-from safeflux.minimality import difference
+from safeflux.exporters.diffusers import diffusers
+from safeflux.layouts import Layout
+from safeflux.minimality import cut_out, difference
+from safeflux.models.flux1_sites import find_sites
 from safeflux.plan.base import MINI
+from safeflux.types import KEPT, Masks
 from safeflux_signing import keys
 from safeflux_signing.manifest import subject_digests
 from safeflux_signing.sign import sign
@@ -86,6 +92,45 @@ def test_the_report_is_one_of_these_very_files(tiny: Path, model: Path, tmp_path
     assert data["subject"] == {"name": "erased", "digest": signed}
 
 
+@pytest.fixture
+def cut(tiny: Path, tmp_path: Path) -> tuple[Path, dict[str, int]]:
+    """The tiny FLUX with neurons cut out, and how many at each site."""
+    generator = torch.Generator().manual_seed(4)
+    sites = find_sites(empty_transformer(tiny / "transformer"))
+    keep = {name: torch.rand(site.units, generator=generator) >= 0.3 for name, site in sites.items() if site.kind == "neuron"}
+    keep.pop("transformer_blocks.0.ff")  # one that loses none
+    bake(tiny, Masks(keep), tmp_path / "baked", Layout("removed", secret=b"s"), kept=True)
+    diffusers(tmp_path / "baked", tmp_path / "cut", base=tiny)
+    return tmp_path / "cut", {name: int((~kept).sum()) for name, kept in keep.items()}
+
+
+def foreign(model: Path) -> None:
+    """Make it one of which no mask tells how it was made."""
+    (model / KEPT).unlink()
+    path = next((model / "transformer").glob("*.safetensors"))
+    tensors = {name: tensor * 1.01 for name, tensor in load_file(path).items()}
+    save_file(tensors, path, metadata={"format": "pt"})
+
+
+@pytest.mark.parametrize("change", [lambda model: None, foreign], ids=["masked", "foreign"])
+@pytest.mark.usefixtures("_coin")
+def test_neurons_that_were_cut_out_are_counted(
+    tiny: Path, cut: tuple[Path, dict[str, int]], tmp_path: Path, change: Callable[[Path], None]
+) -> None:
+    model, lost = cut
+    change(model)
+    found = examine(model, policy(tmp_path, model=str(tiny), concept=COIN), out=tmp_path / "out")
+    told = {site["site"]: site["removed"] for site in found.report.edit["sites"]}  # type: ignore[attr-defined]
+    assert told == lost
+    page = (found.directory / "erasure_report.html").read_text()
+    assert f"{sum(lost.values()):,} neurons were cut out of {len(lost)} of its layers" in page
+    assert all(name in page for name in lost)
+    if change is not foreign:
+        rows = sum(lost.values())
+        assert found.report.edit["scattered"] == 0
+        assert 0 < rows < found.report.edit["zeroed"] == found.report.edit["changed"]  # type: ignore[operator]
+
+
 @pytest.mark.usefixtures("_coin")
 def test_what_was_drawn_is_kept_and_a_preset_takes_the_place_of_the_number(tiny: Path, model: Path, tmp_path: Path) -> None:
     asked = policy(tmp_path, model=str(tiny), concept=COIN)
@@ -126,6 +171,7 @@ def test_models_that_cannot_be_compared_are_refused(tiny: Path, tmp_path: Path) 
 
 def test_how_far_weights_are_from_the_base_s(tiny: Path, model: Path) -> None:
     before = {name: t for path in (tiny / "transformer").glob("*.safetensors") for name, t in load_file(path).items()}
+    assert cut_out(tiny / "transformer", model / "transformer") == {}
     found = difference(tiny / "transformer", weights(model / "transformer"))
     halved, row = before["proj_out.weight"], before["x_embedder.weight"][0]
     assert found["parameters"] == sum(t.numel() for t in before.values())
