@@ -16,11 +16,12 @@ LIGHT = (
     "safeflux_cli.keys_trust", "safeflux_cli.inspect_cmd", "safeflux_signing.sign", "safeflux_signing.verify", "safeflux_signing.trustfile",
     "safeflux_signing.pkcs11", "safeflux_signing.requirements", "safeflux_signing.vsa", "safeflux_signing.copies",
     "safeflux_signing.unverified", "safeflux_signing.commitments", "safeflux.commitment", "safeflux.verify", "safeflux_cli.claim",
+    "safeflux.families", "safeflux_cli.list_cmd",
 )  # fmt: skip
 COMMANDS = (
     ("--help",), ("--version",), ("policy", "--help"), ("policy", "check", "policies/demo.yaml"),
     ("policy", "schema"), ("policy", "new"), ("plan", "policies/nudity.yaml"), ("verify", "--help"), ("inspect", "--help"),
-    ("keys", "--help"),
+    ("keys", "--help"), ("list", "models"),
 )  # fmt: skip
 WATCH = f"""
 import contextlib, io, json, sys
