@@ -58,7 +58,7 @@ def masked(out: Path) -> Path:
     from safeflux.bake import bake
     from safeflux.edits import empty_transformer
     from safeflux.exporters.diffusers import diffusers
-    from safeflux.models.flux1_sites import find_sites
+    from safeflux.models.declared import find_sites
     from safeflux.types import Masks
 
     sites = find_sites(empty_transformer(MINI / "transformer")).values()

@@ -25,7 +25,12 @@ if TYPE_CHECKING:
     from safeflux.growing import grow as grow
     from safeflux.load import load as load
     from safeflux.lora import slice_lora as slice_lora
+    from safeflux.models.removed import SafeFlux2Transformer2DModel as SafeFlux2Transformer2DModel
+    from safeflux.models.removed import SafeFluxChromaTransformer2DModel as SafeFluxChromaTransformer2DModel
+    from safeflux.models.removed import SafeFluxQwenImageTransformer2DModel as SafeFluxQwenImageTransformer2DModel
+    from safeflux.models.removed import SafeFluxSD3Transformer2DModel as SafeFluxSD3Transformer2DModel
     from safeflux.models.removed import SafeFluxTransformer2DModel as SafeFluxTransformer2DModel
+    from safeflux.models.removed import SafeFluxZImageTransformer2DModel as SafeFluxZImageTransformer2DModel
     from safeflux.plan import make_plan as make_plan
     from safeflux.policy import Policy as Policy
     from safeflux.policy import load_policy as load_policy
@@ -40,8 +45,13 @@ _WHERE = {
     "Policy": "safeflux.policy",
     "ReleaseResult": "safeflux.release",
     "Report": "safeflux.types",
+    "SafeFlux2Transformer2DModel": "safeflux.models.removed",
+    "SafeFluxChromaTransformer2DModel": "safeflux.models.removed",
     "SafeFluxError": "safeflux.errors",
+    "SafeFluxQwenImageTransformer2DModel": "safeflux.models.removed",
+    "SafeFluxSD3Transformer2DModel": "safeflux.models.removed",
     "SafeFluxTransformer2DModel": "safeflux.models.removed",
+    "SafeFluxZImageTransformer2DModel": "safeflux.models.removed",
     "TrustError": "safeflux.errors",
     "examine": "safeflux.examine",
     "grow": "safeflux.growing",
@@ -59,8 +69,13 @@ __all__ = [
     "Policy",
     "ReleaseResult",
     "Report",
+    "SafeFlux2Transformer2DModel",
+    "SafeFluxChromaTransformer2DModel",
     "SafeFluxError",
+    "SafeFluxQwenImageTransformer2DModel",
+    "SafeFluxSD3Transformer2DModel",
     "SafeFluxTransformer2DModel",
+    "SafeFluxZImageTransformer2DModel",
     "TrustError",
     "examine",
     "grow",

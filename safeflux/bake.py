@@ -20,10 +20,10 @@ from torch import Tensor
 from safeflux.edits import changes, empty_transformer, placed
 from safeflux.errors import ModelError, StageError
 from safeflux.layouts import DENSE, Layout
+from safeflux.models.declared import family, find_sites
 from safeflux.models.flux1 import Flux1
-from safeflux.models.flux1_sites import find_sites
 from safeflux.models.quiet import quiet
-from safeflux.models.removed import CLASS, GUARD, transformer_class
+from safeflux.models.removed import GUARD, PACKAGE, transformer_class
 from safeflux.models.sites import gated
 from safeflux.models.tensors import save_tensors
 from safeflux.train.task import TrainingTask
@@ -65,14 +65,15 @@ def bake(model_dir: Path, edit: Edit, out: Path, layout: Layout = DENSE, *, kept
 
 def _declare(out: Path, source: Path, widths: Mapping[str, int], size: int) -> None:
     """Say in the configurations of a model with ``widths`` (by site) what it is, and in the index of its shards how many bytes it has."""
-    units = {name: site.units for name, site in find_sites(empty_transformer(source)).items()}
+    stock = empty_transformer(source)
+    units, kind = {name: site.units for name, site in find_sites(stock).items()}, family(stock).removed
     path = out / "transformer" / "config.json"
     config = json.loads(path.read_text(encoding="utf-8"))
     narrower = {name: width for name, width in widths.items() if width != units[name]}
-    named = {"_class_name": CLASS[1], "quantization_config": GUARD, "widths": {**config.get("widths", {}), **narrower}}
+    named = {"_class_name": kind, "quantization_config": GUARD, "widths": {**config.get("widths", {}), **narrower}}
     path.write_text(json.dumps(config | named, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     index = json.loads((out / "model_index.json").read_text(encoding="utf-8"))
-    (out / "model_index.json").write_text(json.dumps(index | {"transformer": list(CLASS)}, indent=2) + "\n", encoding="utf-8")
+    (out / "model_index.json").write_text(json.dumps(index | {"transformer": [PACKAGE, kind]}, indent=2) + "\n", encoding="utf-8")
     for path in (out / "transformer").glob("*.safetensors.index.json"):
         shards = json.loads(path.read_text(encoding="utf-8"))
         shards["metadata"] = {**shards.get("metadata", {}), "total_size": size}

@@ -10,27 +10,27 @@ from typing import assert_never
 
 import torch
 from accelerate import init_empty_weights
-from diffusers import FluxTransformer2DModel
 from safetensors import safe_open
-from torch import Tensor
+from torch import Tensor, nn
 
 from safeflux import layouts
 from safeflux.errors import ModelError
 from safeflux.layouts import DENSE, EMPTY, Change, Layout
 from safeflux.matching import match, without_effect
-from safeflux.models.flux1_sites import find_sites
+from safeflux.models.declared import find_sites
 from safeflux.models.removed import transformer_class
 from safeflux.models.sites import Site
 from safeflux.models.tensors import Readers, save_tensors, stored
 from safeflux.types import Edit, LowRank, Masks, Weights
 
 
-def empty_transformer(directory: Path) -> FluxTransformer2DModel:
+def empty_transformer(directory: Path) -> nn.Module:
     """The transformer of a ``transformer/`` directory without its weights, on the meta device."""
     kind = transformer_class(directory)
     config = kind.load_config(directory)
     with init_empty_weights():
-        return kind.from_config(config)
+        found: nn.Module = kind.from_config(config)
+    return found
 
 
 def placed(edit: Edit, transformer_dir: Path, layout: Layout) -> dict[str, Tensor]:
@@ -80,8 +80,8 @@ def _mask_changes(edit: Masks, sites: Mapping[str, Site], slots: Mapping[str, Te
             for path, change in layouts.moves(site, slots[name], layout).items():
                 found.setdefault(path, []).append(change)
         elif site.kind == "modulation" and len(gone):
-            found.setdefault(f"{site.reads}.weight", []).append(_zeroed(site.row + gone, 0))
-            found.setdefault(f"{site.reads}.bias", []).append(_zeroed(site.row + gone, 0))
+            for path in site.inputs:
+                found.setdefault(path, []).append(_zeroed(site.row + gone, 0))
         elif site.kind == "head" and len(gone):
             columns = (site.column + gone[:, None] * site.width + torch.arange(site.width)).flatten()
             found.setdefault(f"{site.writes}.weight", []).append(_zeroed(columns, 1))
@@ -228,7 +228,8 @@ def _gone(site: Site, before: Readers, after: Readers) -> Tensor:
     def silent(weights: Readers) -> Tensor:
         if site.reads:
             rows = slice(site.row, site.row + site.units)
-            return ~weights[f"{site.reads}.weight"]()[rows].any(dim=1) & (weights[f"{site.reads}.bias"]()[rows] == 0)
+            parts = [weights[name]()[rows].reshape(site.units, -1) for name in site.inputs]
+            return ~torch.cat(parts, dim=1).any(dim=1)
         columns = weights[f"{site.writes}.weight"]()[:, site.column : site.column + site.units * site.width]
         return ~columns.reshape(-1, site.units, site.width).any(dim=2).any(dim=0)
 

@@ -64,15 +64,17 @@ def slots(mask: Masks, sites: Mapping[str, Site], layout: Layout) -> dict[str, T
 
 def moves(site: Site, slot: Tensor, layout: Layout) -> dict[str, Change]:
     """What happens to the tensors of one site whose neurons are to lie in ``slot`` [width]."""
-    assert site.reads is not None
-    assert site.writes is not None
     secret = layout.secret if layout.decoys else None
-    rows, columns = (site.row, site.units), (site.column, site.units)
-    return {
-        f"{site.reads}.weight": lambda t: _moved(t, slot, *rows, 0, secret, site.name),
-        f"{site.reads}.bias": lambda t: _moved(t, slot, *rows, 0, secret, site.name),
-        f"{site.writes}.weight": lambda t: _moved(t, slot, *columns, 1, secret, site.name),
-    }
+
+    def rows(t: Tensor) -> Tensor:
+        for row in reversed(site.rows):  # the last half first: where another one begins does not change with it
+            t = _moved(t, slot, row, site.units, 0, secret, site.name)
+        return t
+
+    def columns(t: Tensor) -> Tensor:
+        return _moved(t, slot, site.column, site.units, 1, secret, site.name)
+
+    return {**dict.fromkeys(site.inputs, rows), f"{site.writes}.weight": columns}
 
 
 def _moved(t: Tensor, slot: Tensor, start: int, units: int, dim: int, secret: bytes | None, name: str) -> Tensor:

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from safeflux.edits import empty_transformer
 from safeflux.errors import ModelError
+from safeflux.families.flux1 import FLUX1
 from safeflux.layouts import EMPTY
-from safeflux.models.flux1_sites import find_sites
+from safeflux.models.declared import family, find_sites
 from safeflux.types import KEPT
 
 _ROWS = ("lora_B.weight", "lora_B.bias", "lora_magnitude_vector")  # of a layer's numbers, one each; the other factor reads its input
@@ -32,12 +33,15 @@ def slice_lora(lora: Path | str | Mapping[str, Tensor], directory: Path | str) -
     from diffusers import FluxPipeline
 
     kept = _kept(Path(directory))
+    transformer = empty_transformer(Path(directory) / "transformer")
+    if (kind := family(transformer)) is not FLUX1:
+        raise ModelError(f"{directory} holds a model of {kind.name}; adapters are cut to fit for {FLUX1.name} only")
     given = dict(lora) if isinstance(lora, Mapping) else str(lora)
     try:
         state, alphas = FluxPipeline.lora_state_dict(given, return_alphas=True, use_safetensors=True, local_files_only=True)
     except (OSError, ValueError, SafetensorError) as error:
         raise ModelError(f"{lora if isinstance(given, str) else 'the adapter'} is no LoRA for FLUX that can be read: {error}") from error
-    sites = find_sites(empty_transformer(Path(directory) / "transformer"))
+    sites = find_sites(transformer)
     found: dict[str, Tensor] = {**state, **{name: torch.as_tensor(alpha) for name, alpha in (alphas or {}).items()}}
     for site, slot in ((sites[name], kept[name]) for name in kept):
         for part in _ROWS:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -37,7 +38,7 @@ def without_effect(site: Site, slot: Tensor, after: Readers) -> bool:
     empty = (slot == EMPTY).nonzero().flatten()
     up, bias, down = _parts(site, len(slot), after)
     owners: dict[bytes, list[int]] = defaultdict(list)
-    for place, one in zip(empty.tolist(), _bytes(torch.cat([up, bias[:, None]], 1)[empty]), strict=True):
+    for place, one in zip(empty.tolist(), _bytes(torch.cat([up, bias], 1)[empty]), strict=True):
         owners[one].append(place)
     return not any(down[group].double().sum(0).any() for group in owners.values())
 
@@ -46,24 +47,33 @@ def _width(site: Site, before: Readers, after: Readers) -> int:
     name = f"{site.reads}.weight"
     if name not in after:
         raise ModelError(f"{name} is missing; wanted the weights of a model that was made from this base")
-    width = after[name]().shape[0] - before[name]().shape[0] + site.units
-    if not 0 <= width <= site.units:
-        raise ModelError(f"{name} has {width} neurons, its base's {site.units}; wanted the weights of a model that was made from this base")
-    return width
+    lost, uneven = divmod(before[name]().shape[0] - after[name]().shape[0], site.halves)
+    if uneven or not 0 <= lost <= site.units:
+        came = f"{name} has {site.units - lost} neurons, its base's {site.units}"
+        raise ModelError(f"{came}; wanted the weights of a model that was made from this base")
+    return site.units - lost
 
 
 def _parts(site: Site, width: int, weights: Readers) -> tuple[Tensor, Tensor, Tensor]:
-    """Input rows [width, in], biases [width] and output columns, turned into rows [width, out]."""
-    up, bias = (weights[f"{site.reads}.{part}"]()[site.row : site.row + width] for part in ("weight", "bias"))
+    """Input rows [width, all that a neuron reads by], biases [width, as many as it has], output columns turned into rows [width, out]."""
     down = weights[f"{site.writes}.weight"]()[:, site.column : site.column + width].T
-    if not len(up) == len(bias) == len(down) == width:
-        raise ModelError(f"{site.name} has {len(up)} input rows, {len(bias)} biases and {len(down)} output columns; wanted {width} of each")
-    return up, bias, down
+    ups, biases = [], [down.new_empty(width, 0)]
+    for name in site.inputs:
+        tensor = weights[name]()
+        parts = [tensor[row : row + width] for row in replace(site, units=width).rows]
+        if any(len(part) != width for part in (*parts, down)):
+            raise ModelError(
+                f"{site.name} has {len(tensor)} rows in {name} and {len(down)} output columns; wanted those of {width} neurons"
+            )
+        if tensor.dim() == 2:
+            ups += parts
+        else:
+            biases += [part[:, None] for part in parts]
+    return torch.cat(ups, 1), torch.cat(biases, 1), down
 
 
 def _neurons(site: Site, width: int, weights: Readers) -> Tensor:
-    up, bias, down = _parts(site, width, weights)
-    return torch.cat([up, bias[:, None], down], 1)
+    return torch.cat(_parts(site, width, weights), 1)
 
 
 def _bytes(rows: Tensor) -> list[bytes]:

@@ -37,13 +37,13 @@ log = logging.getLogger(__name__)
 CODE = {  # the part of SafeFlux that each stage runs, beside what the stages before it ran
     "plan": ("plan", "policy"),
     "commit": ("commitment.py",),
-    "prepare": ("prepare.py", "prompts.py", "models", "train", "detectors", "mini"),
+    "prepare": ("prepare.py", "prompts.py", "families", "models", "train", "detectors", "mini"),
     "erase": ("methods",),
     "bake": ("baking.py", "bake.py", "edits.py", "layouts.py", "minimality.py"),
     "draw": ("attacks", "audit_store.py"),
     "audit": ("audit*.py", "attacks", "metrics", "report.py", "statistics"),
     "export": ("exporting.py", "exporters"),
-    "check": ("exporting.py", "check.py", "loaders", "detectors", "models"),
+    "check": ("exporting.py", "check.py", "loaders", "detectors", "families", "models"),
     "report": ("statements.py", "published.py", "report.py", "render.py", "wording*.py", "templates", "schemas"),
     "sign": ("statements.py", "published.py"),
 }

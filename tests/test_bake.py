@@ -10,8 +10,8 @@ from training import small_task
 from safeflux.bake import bake, in_force, load_baked, parity
 from safeflux.edits import empty_transformer, erased, load_edit, save_edit
 from safeflux.errors import ModelError, StageError
+from safeflux.models.declared import find_sites
 from safeflux.models.flux1 import Flux1
-from safeflux.models.flux1_sites import find_sites
 from safeflux.types import Edit, LowRank, Masks, Weights
 
 

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from safeflux.bake import bake
 from safeflux.edits import empty_transformer, extended, read_mask
 from safeflux.errors import ModelError
-from safeflux.models.flux1_sites import find_sites
+from safeflux.models.declared import find_sites
 from safeflux.types import LowRank, Masks
 
 

@@ -20,6 +20,7 @@ LIGHT = (
     "safeflux_signing.pkcs11", "safeflux_signing.requirements", "safeflux_signing.vsa", "safeflux_signing.copies",
     "safeflux_signing.unverified", "safeflux_signing.commitments", "safeflux.commitment", "safeflux.verify", "safeflux_cli.claim",
     "safeflux.published", "safeflux.instruments", "safeflux_signing.keynames", "safeflux_signing.program",
+    "safeflux.families", "safeflux_cli.list_cmd",
 )  # fmt: skip
 SLOW = (  # of the standard library
     "asyncio", "bz2", "email", "http", "lzma", "multiprocessing", "shlex", "shutil", "ssl", "subprocess", "tempfile", "tomllib", "unittest",
@@ -27,7 +28,7 @@ SLOW = (  # of the standard library
 COMMANDS = (
     ("--help",), ("--version",), ("policy", "--help"), ("policy", "check", "policies/demo.yaml"),
     ("policy", "schema"), ("policy", "new"), ("plan", "policies/nudity.yaml"), ("verify", "--help"), ("inspect", "--help"),
-    ("keys", "--help"),
+    ("keys", "--help"), ("list", "models"),
 )  # fmt: skip
 WATCH = f"""
 import contextlib, io, json, sys

@@ -17,8 +17,8 @@ from safeflux.edits import empty_transformer, placed, read_mask, weights
 from safeflux.errors import ModelError
 from safeflux.layouts import DENSE, EMPTY, Layout
 from safeflux.matching import without_effect
+from safeflux.models.declared import find_sites
 from safeflux.models.flux1 import Flux1
-from safeflux.models.flux1_sites import find_sites
 from safeflux.models.sites import Site, gated
 from safeflux.types import KEPT, LowRank, Masks
 

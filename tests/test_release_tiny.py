@@ -21,7 +21,7 @@ from safeflux import check, registry
 from safeflux.edits import empty_transformer, read_mask
 from safeflux.files import tree
 from safeflux.merge import merged_policy
-from safeflux.models.flux1_sites import find_sites
+from safeflux.models.declared import find_sites
 from safeflux.release import ReleaseResult, release
 from safeflux.train import goals
 from safeflux_signing import keys

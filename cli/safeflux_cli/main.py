@@ -25,6 +25,7 @@ COMMANDS = {  # name: where it is, what the list of commands says
     "bake": ("safeflux_cli.bake:bake", "Write the masks of a release into the model they belong to."),
     "plan": ("safeflux_cli.plan:plan", "Say what a release would do and cost."),
     "policy": ("safeflux_cli.policy:policy", "Check policy files, start new ones."),
+    "list": ("safeflux_cli.list_cmd:list_", "List the model families there are, and what works on them."),
     "verify": ("safeflux_cli.verify:verify", "Check a release: signature, files, claims and trust."),
     "claim": ("safeflux_cli.claim:claim", "Add what an auditor found to a release, signed."),
     "inspect": ("safeflux_cli.inspect_cmd:inspect", "Show what a release says of itself; checks nothing."),

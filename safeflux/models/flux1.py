@@ -18,7 +18,8 @@ from diffusers.pipelines.flux.pipeline_flux import calculate_shift
 from torch import Tensor
 
 from safeflux.errors import ModelError
-from safeflux.models.flux1_sites import find_sites
+from safeflux.families import wrong_pipeline
+from safeflux.models.declared import find_sites
 from safeflux.models.quiet import quiet
 from safeflux.models.sites import Site
 from safeflux.types import TextCond
@@ -63,9 +64,8 @@ class Flux1:
         index = directory / "model_index.json"
         if not index.is_file():
             raise ModelError(f"{directory}: no model_index.json; wanted a diffusers FluxPipeline directory")
-        name = json.loads(index.read_text(encoding="utf-8")).get("_class_name")
-        if name != "FluxPipeline":
-            raise ModelError(f"{index}: _class_name is {name!r}; wanted 'FluxPipeline'")
+        if wrong := wrong_pipeline(json.loads(index.read_text(encoding="utf-8"))):
+            raise ModelError(f"{index} {wrong}")
         parts: dict[str, Any] = {} if transformer is None else {"transformer": transformer}
         try:
             with quiet():
@@ -187,7 +187,7 @@ class Flux1:
         return np.concatenate(parts)
 
     def sites(self) -> dict[str, Site]:
-        """Every site of the transformer by name; see ``flux1_sites``."""
+        """Every site of the transformer by name; see ``declared``."""
         return find_sites(self.transformer)
 
 

@@ -1,87 +1,122 @@
-"""A FLUX.1 of which single neurons were cut out, so that its feed-forward layers are of different widths.
+"""Transformers of which single neurons were cut out, so that their feed-forward layers are of different widths.
 
-Stock diffusers has one width for all of them. With ``import safeflux``, ``FluxPipeline.from_pretrained`` finds this class under the
-name that the release's ``model_index.json`` gives, and no code of the release is run.
+Stock diffusers has one width for all of them. With ``import safeflux``, ``from_pretrained`` of the model's pipeline finds these classes
+under the name that the release's ``model_index.json`` gives, and no code of the release is run.
 """
 
 from __future__ import annotations
 
+import inspect
 import json
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from diffusers import FluxTransformer2DModel
+import diffusers
 from diffusers.configuration_utils import register_to_config
 from torch import nn
 
 from safeflux.errors import ModelError
-from safeflux.models.flux1_sites import find_sites
+from safeflux.families import family_of
+from safeflux.models.declared import find_sites, unknown
+from safeflux.models.sites import Site
 
-CLASS = ("safeflux", "SafeFluxTransformer2DModel")  # what model_index.json says
+PACKAGE = "safeflux"  # where model_index.json says that the classes are
 # The one thing in a configuration that makes every stock loader stop. Without it, one that is told to ignore sizes that do not fit
 # fills what it cannot read with whatever lies in memory, and goes on.
-GUARD = {"quant_method": "none, but neurons that were cut out: pip install safeflux, import safeflux, then load it as a FluxPipeline"}
+GUARD = {"quant_method": "none, but neurons that were cut out: pip install safeflux, import safeflux, then load it with its pipeline"}
 
 
-class SafeFluxTransformer2DModel(FluxTransformer2DModel):  # type: ignore[misc]
-    """``FluxTransformer2DModel`` with ``widths``: neurons by site (``transformer_blocks.0.ff``), where they are not the usual ones.
+class Narrowed:
+    """Put before a transformer class of diffusers, it adds the setting ``widths``: neurons by site, where they are not the usual ones.
 
     Everything else is the stock class's: number formats, shards, device maps, gradient checkpointing, LoRA, compiling (block by block,
-    a graph for each width).
+    a graph for each width). All settings are given by name. Raises ``ModelError`` for widths that the model cannot have.
     """
 
-    @register_to_config  # type: ignore[untyped-decorator]
-    def __init__(
-        self,
-        patch_size: int = 1,
-        in_channels: int = 64,
-        out_channels: int | None = None,
-        num_layers: int = 19,
-        num_single_layers: int = 38,
-        attention_head_dim: int = 128,
-        num_attention_heads: int = 24,
-        joint_attention_dim: int = 4096,
-        pooled_projection_dim: int = 768,
-        guidance_embeds: bool = False,
-        axes_dims_rope: tuple[int, int, int] = (16, 56, 56),
-        widths: Mapping[str, int] | None = None,
-        quantization_config: Mapping[str, str] = GUARD,
-    ) -> None:
-        stock = {name: value for name, value in locals().items() if name not in ("self", "widths", "quantization_config", "__class__")}
-        super().__init__(**stock)
-        sites = find_sites(self)
-        for name, width in (widths or {}).items():
-            site = sites.get(name)
-            if site is None or site.reads is None or site.writes is None or not 0 <= width <= site.units:
-                raise ModelError(f"widths: came {name}: {width}; wanted 0 to {site.units if site else 0} neurons of a site the model has")
-            _narrow(self, site.reads, site.writes, site.units - width)
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if Narrowed in cls.__bases__:
+            own: Any = cls
+            own.__init__ = register_to_config(_constructor(cls.__bases__[1]))
+            cls.__module__ = PACKAGE  # where a pipeline that is saved again says it is to be found
 
     @classmethod
     def load_config(cls, *args: Any, **kwargs: Any) -> Any:
         """The configuration without the guard, which is for those who do not have this class."""
-        found = super().load_config(*args, **kwargs)
+        found = super().load_config(*args, **kwargs)  # type: ignore[misc]
         (found[0] if isinstance(found, tuple) else found).pop("quantization_config", None)
         return found
 
 
-SafeFluxTransformer2DModel.__module__ = CLASS[0]  # where a pipeline that is saved again says it is to be found
+def _constructor(stock: Any) -> Any:
+    """``stock``'s, with two settings more. Its signature names them all: from there diffusers has what a configuration may hold."""
+
+    def make(
+        self: Any, *, widths: Mapping[str, int] | None = None, quantization_config: Mapping[str, str] = GUARD, **settings: Any
+    ) -> None:
+        stock.__init__(self, **settings)
+        sites = find_sites(self)
+        for name, width in (widths or {}).items():
+            site = sites.get(name)
+            if site is None or site.kind != "neuron" or not 0 <= width <= site.units:
+                raise ModelError(f"widths: came {name}: {width}; wanted 0 to {site.units if site else 0} neurons of a site the model has")
+            _narrow(self, site, width)
+
+    usual, added = inspect.signature(stock.__init__), list(inspect.signature(make).parameters.values())[1:3]
+    signed: Any = make
+    signed.__signature__ = usual.replace(parameters=[*usual.parameters.values(), *added])
+    return signed
 
 
-def _narrow(model: nn.Module, reads: str, writes: str, fewer: int) -> None:
-    """Take ``fewer`` rows from one linear layer and as many columns from the one that consumes them; what is in them does not matter."""
-    up, down = model.get_submodule(reads), model.get_submodule(writes)
-    assert isinstance(up, nn.Linear)
-    assert isinstance(down, nn.Linear)
-    width = up.out_features - fewer
-    _replace(model, reads, up, up.in_features, width)
-    new = _replace(model, writes, down, down.in_features - fewer, down.out_features)
+class SafeFluxTransformer2DModel(Narrowed, diffusers.FluxTransformer2DModel):  # type: ignore[misc]
+    """A FLUX.1 with ``widths``: ``{"transformer_blocks.0.ff": 12000, ...}``."""
+
+
+class SafeFlux2Transformer2DModel(Narrowed, diffusers.Flux2Transformer2DModel):  # type: ignore[misc]
+    """A FLUX.2 with ``widths``."""
+
+
+class SafeFluxSD3Transformer2DModel(Narrowed, diffusers.SD3Transformer2DModel):  # type: ignore[misc]
+    """A Stable Diffusion 3 or 3.5 with ``widths``."""
+
+
+class SafeFluxQwenImageTransformer2DModel(Narrowed, diffusers.QwenImageTransformer2DModel):  # type: ignore[misc]
+    """A Qwen-Image with ``widths``."""
+
+
+class SafeFluxZImageTransformer2DModel(Narrowed, diffusers.ZImageTransformer2DModel):  # type: ignore[misc]
+    """A Z-Image with ``widths``."""
+
+
+class SafeFluxChromaTransformer2DModel(Narrowed, diffusers.ChromaTransformer2DModel):  # type: ignore[misc]
+    """A Chroma with ``widths``."""
+
+
+def _narrow(model: nn.Module, site: Site, width: int) -> None:
+    """Leave ``width`` neurons of a site: rows of what it reads by, columns of what reads it; what is in them does not matter."""
+    assert site.reads is not None
+    assert site.writes is not None
+    fewer = site.units - width
+    for path in (site.reads, *site.also):
+        up = _linear(model, path)
+        new = _replace(model, path, up, up.in_features, up.out_features - site.halves * fewer)
+        if (blocks := getattr(up, "_tp_packed_col_blocks", None)) is not None:
+            vars(new)["_tp_packed_col_blocks"] = [*blocks[: -site.halves], *[width] * site.halves]
+    down = _linear(model, site.writes)
+    new = _replace(model, site.writes, down, down.in_features - fewer, down.out_features)
     if (blocks := getattr(down, "_tp_packed_row_blocks", None)) is not None:
         vars(new)["_tp_packed_row_blocks"] = [*blocks[:-1], width]
-    block = model.get_submodule(reads.rpartition(".")[0])
+    block = model.get_submodule(site.reads.rpartition(".")[0])
     if hasattr(block, "mlp_hidden_dim"):
         vars(block)["mlp_hidden_dim"] = width
+
+
+def _linear(model: nn.Module, path: str) -> nn.Linear:
+    found = model.get_submodule(path)
+    assert isinstance(found, nn.Linear)
+    return found
 
 
 def _replace(model: nn.Module, path: str, old: nn.Linear, reads: int, writes: int) -> nn.Linear:
@@ -94,7 +129,14 @@ def _replace(model: nn.Module, path: str, old: nn.Linear, reads: int, writes: in
 
 
 def transformer_class(directory: Path) -> type[Any]:
-    """What a ``transformer/`` directory is to be loaded with: the stock class, unless neurons were cut out of it."""
-    config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
-    found: type[Any] = SafeFluxTransformer2DModel if config.get("_class_name") == CLASS[1] else FluxTransformer2DModel
+    """What a ``transformer/`` directory is to be loaded with: the stock class, unless neurons were cut out of it.
+
+    Raises ``ModelError`` where it is of no family that is declared.
+    """
+    path = directory / "config.json"
+    name = json.loads(path.read_text(encoding="utf-8")).get("_class_name")
+    family = family_of(name)
+    if family is None:
+        raise ModelError(f"{path}: {unknown(name)}")
+    found: type[Any] = globals()[name] if name == family.removed else getattr(diffusers, name)
     return found

@@ -24,6 +24,8 @@ class Site:
     ``gate``: the module whose output (for heads: whose input) is multiplied, from ``row`` on, ``width`` numbers a unit.
     ``reads``: the linear layer whose rows, from ``row`` on, and bias make the units (None for heads, whose values serve two streams).
     ``writes``: the linear layer whose columns, from ``column`` on, consume them (None for modulation outputs).
+    A unit may have more rows than one, as in gated layers: ``halves`` of them in each layer, a row of all units for each; ``also``: the
+    other layers that are read like ``reads``. ``biased``: whether these have biases. ``shared``: it acts in all blocks at once.
     """
 
     name: str
@@ -36,16 +38,43 @@ class Site:
     column: int = 0
     width: int = 1
     row: int = 0
+    halves: int = 1
+    also: tuple[str, ...] = ()
+    biased: bool = True
+    shared: bool = False
+
+    @property
+    def start(self) -> int:
+        """Where the units begin among the numbers of ``gate``: an activation puts out nothing else."""
+        return self.row if self.gate == self.reads else 0
+
+    @property
+    def rows(self) -> tuple[int, ...]:
+        """The first row of every half, in each layer that is read."""
+        return tuple(self.row + half * self.units for half in range(self.halves))
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The tensors whose rows make the units: weights, and biases where there are any."""
+        layers = () if self.reads is None else (self.reads, *self.also)
+        return tuple(f"{layer}.{part}" for layer in layers for part in (("weight", "bias") if self.biased else ("weight",)))
 
 
 def choose(sites: Mapping[str, Site], wanted: Sequence[str]) -> dict[str, Site]:
     """The sites that ``wanted`` names: kinds ("neuron"), groups ("ff"), or groups by their beginning ("norm1", "norm1.shift_mlp").
 
-    Raises ``OptionError`` for a name that no site has, and when there is none.
+    Raises ``OptionError`` for a name that no site has, when there is none, and for a kind some of whose sites act in all blocks at once:
+    these have to be named by their groups.
     """
 
     def named(word: str, site: Site) -> bool:
         return word in (site.kind, site.group) or site.group.startswith(f"{word}.")
+
+    shared = list(dict.fromkeys(site.group.split(".")[0] for site in sites.values() if site.shared and site.kind in wanted))
+    if shared:
+        raise OptionError(
+            f"sites: modulation; in this model one modulation acts in all blocks at once: name {', '.join(shared)} to mask it all the same"
+        )
 
     unknown = [word for word in wanted if not any(named(word, site) for site in sites.values())]
     if unknown or not wanted:
@@ -93,11 +122,11 @@ def _row(parts: Iterable[tuple[Site, Tensor]]) -> Tensor:
     """The gates of one module in the order of its numbers, from the first on: [m] or [B, m]; 1 where no site is."""
     pieces: list[Tensor] = []
     end = 0
-    for site, gate in sorted(parts, key=lambda part: part[0].row):
-        if site.row > end:
-            pieces.append(gate.new_ones(*gate.shape[:-1], site.row - end))
+    for site, gate in sorted(parts, key=lambda part: part[0].start):
+        if site.start > end:
+            pieces.append(gate.new_ones(*gate.shape[:-1], site.start - end))
         pieces.append(gate.repeat_interleave(site.width, dim=-1) if site.width > 1 else gate)
-        end = site.row + site.units * site.width
+        end = site.start + site.units * site.width
     return torch.cat(pieces, dim=-1) if len(pieces) > 1 else pieces[0]
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from safeflux.errors import PlanError
+from safeflux.families import wrong_model, wrong_pipeline
 from safeflux.policy import Policy
 
 EMBEDDED = "builtin:flux-mini"
@@ -91,13 +92,15 @@ class BaseModel:
 
 
 def find_base(policy: Policy) -> BaseModel:
-    """The base model a policy names. ``PlanError`` when it is not where it should be, or is no FLUX."""
+    """The base model a policy names. ``PlanError`` when it is not where it should be, or is no FLUX.1."""
     model, revision = policy.base.model, policy.base.revision
     if policy.base.embedded:
         return _local(MINI, "the embedded model; python -m safeflux.mini.train makes it")
     if revision is None:
         folder = policy.source.parent if policy.source else Path()
         return _local((folder / Path(model).expanduser()).resolve(), f'base.model "{model}"')
+    if wrong := wrong_model(model):
+        raise PlanError(f'base.model "{model}": {wrong}')
     cached = _hub_cache() / f"models--{model.replace('/', '--')}" / "snapshots" / revision
     if (cached / "model_index.json").is_file():
         return _local(cached, f'the cached copy of "{model}"')
@@ -126,9 +129,8 @@ def geometry(directory: Path, what: str) -> Geometry:
     index = directory / "model_index.json"
     if not index.is_file():
         raise PlanError(f"{what}: {directory} holds no model_index.json; wanted a diffusers FluxPipeline directory")
-    kind = _json(index).get("_class_name")
-    if kind != "FluxPipeline":
-        raise PlanError(f"{what}: {index} says {kind!r}; wanted 'FluxPipeline'")
+    if wrong := wrong_pipeline(_json(index)):
+        raise PlanError(f"{what}: {index} {wrong}")
     return _geometry(directory)
 
 

@@ -52,7 +52,7 @@ def wanda(
 def _scored(transformer: nn.Module, site: Site, size: Tensor) -> Tensor:
     """Scores [steps, units] from root mean squares [steps, numbers] of all that the site's gate module puts out (or takes in)."""
     numbers = site.units * site.width
-    found = size[:, site.row : site.row + numbers]
+    found = size[:, site.start : site.start + numbers]
     if site.writes:
         weight = transformer.get_parameter(f"{site.writes}.weight")[:, site.column : site.column + numbers]
         found = found * torch.linalg.vector_norm(weight, dim=0, dtype=torch.float32)

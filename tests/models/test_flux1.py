@@ -14,8 +14,8 @@ from tiny import make_tiny
 
 from safeflux.edits import empty_transformer
 from safeflux.errors import ModelError
+from safeflux.models.declared import find_sites
 from safeflux.models.flux1 import Flux1
-from safeflux.models.flux1_sites import find_sites
 from safeflux.models.sites import Site, gated
 
 PROMPTS = ["a red sword", "captain comet at night", ""]
@@ -122,6 +122,13 @@ def test_what_is_no_flux_is_refused(tmp_path: Path, index: str | None) -> None:
     if index:
         (tmp_path / "model_index.json").write_text(index)
     with pytest.raises(ModelError, match=r"model_index\.json"):
+        Flux1.load(tmp_path)
+
+
+def test_another_family_is_named_and_what_works_on_it(tmp_path: Path) -> None:
+    index = {"_class_name": "ZImagePipeline", "transformer": ["safeflux", "SafeFluxZImageTransformer2DModel"]}
+    (tmp_path / "model_index.json").write_text(json.dumps(index))
+    with pytest.raises(ModelError, match=r"says 'ZImagePipeline'; .* It is a model of Z-Image, with masks only: a mask of its transformer"):
         Flux1.load(tmp_path)
 
 

@@ -19,7 +19,7 @@ from safeflux.bake import bake
 from safeflux.errors import ModelError
 from safeflux.exporters.diffusers import diffusers
 from safeflux.layouts import Layout
-from safeflux.models.flux1_sites import find_sites
+from safeflux.models.declared import find_sites
 from safeflux.models.removed import SafeFluxTransformer2DModel
 from safeflux.types import KEPT, Masks
 

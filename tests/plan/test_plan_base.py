@@ -18,6 +18,16 @@ from safeflux.policy import Policy, load_policy
     [
         ("model_index.json", None, "holds no model_index.json; wanted a diffusers FluxPipeline"),
         ("model_index.json", '{"_class_name": "StableDiffusionPipeline"}', "says 'StableDiffusionPipeline'; wanted 'FluxPipeline'"),
+        (
+            "model_index.json",
+            '{"_class_name": "Flux2Pipeline", "transformer": ["diffusers", "Flux2Transformer2DModel"]}',
+            "says 'Flux2Pipeline'; wanted 'FluxPipeline'. It is a model of FLUX.2, with masks only: .* `safeflux list models`",
+        ),
+        (
+            "model_index.json",
+            '{"_class_name": "FluxFillPipeline", "transformer": ["diffusers", "FluxTransformer2DModel"]}',
+            "says 'FluxFillPipeline'; wanted 'FluxPipeline'. It is a model of FLUX.1, with masks only",
+        ),
         ("model_index.json", "{", "cannot be read"),
         ("model_index.json", "[]", "holds a list; wanted a JSON object"),
         ("transformer/config.json", None, "config.json cannot be read"),
@@ -78,6 +88,27 @@ def test_a_hub_model_can_be_planned_unseen(
     assert (plan.model_dir, plan.model_digest, plan.steps, plan.max_sequence_length, plan.precision) == ("", "", steps, tokens, "bfloat16")
     assert words in plan.notes[0]
     assert words in describe(plan)
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        (
+            "black-forest-labs/FLUX.2-dev",
+            "pipeline is 'Flux2Pipeline'; wanted 'FluxPipeline'. It is a model of FLUX.2, with masks only",
+        ),
+        (
+            "black-forest-labs/FLUX.1-Kontext-dev",
+            "pipeline is 'FluxKontextPipeline'; wanted 'FluxPipeline'. It is a model of FLUX.1",
+        ),
+    ],
+)
+def test_a_hub_model_known_to_be_another_is_refused_unseen(
+    policy: Policy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: str, words: str
+) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    with pytest.raises(PlanError, match=rf'base.model "{model}": its {words}'):
+        make_plan(with_model(policy, model, REVISION))
 
 
 @pytest.mark.parametrize("name", ["demo", "nudity", "violence", "art-style", "characters"])
