@@ -20,8 +20,8 @@ log = logging.getLogger(__name__)
 
 PROMPTED = ("none",)  # every pair counts; of other attacks, those that work on the base model
 FITTING = ("embedding-score",)  # how well pictures fit their prompts: a number for each model
-APART = ("feature-distance", "ssim", "psnr", "perceptual-distance", "fid", "kid")  # how far the two models' pictures are apart
-LIKE = ("erase-eval", "erase-eval-captions")  # how like they are where the concept is gone
+APART = ("feature-distance", "ssim", "psnr", "perceptual-distance", "latent-drift", "fid", "kid")  # how far they are apart
+LIKE = ("erase-eval", "erase-eval-captions")  # how like both models' pictures are where the concept is gone
 COMPARING = (*APART, *LIKE)  # of the two models together, so that there is no control
 
 

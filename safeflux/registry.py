@@ -53,6 +53,7 @@ BUILT_IN: dict[Kind, dict[str, str]] = {
         "ssim": "safeflux.metrics.ssim:ssim",
         "psnr": "safeflux.metrics.psnr:psnr",
         "perceptual-distance": "safeflux.metrics.perceptual_distance:perceptual_distance",
+        "latent-drift": "safeflux.metrics.latent_drift:latent_drift",
         "fid": "safeflux.metrics.fid:fid",
         "kid": "safeflux.metrics.kid:kid",
         "in-prompt-score": "safeflux.metrics.in_prompt_score:in_prompt_score",

@@ -43,6 +43,7 @@ METRICS = {
     "ssim": "SSIM to the base model",
     "psnr": "PSNR to the base model, dB",
     "perceptual-distance": "perceptual distance to the base model",
+    "latent-drift": "drift of latents from the base model's",
 }
 KEPT = "what must stay"
 RISKS = {  # the names of the generative AI risks in NIST AI 600-1 that a concept's category falls under
