@@ -59,6 +59,7 @@ BUILT_IN: dict[Kind, dict[str, str]] = {
         "in-prompt-score": "safeflux.metrics.in_prompt_score:in_prompt_score",
         "erase-eval": "safeflux.metrics.erase_eval:erase_eval",
         "erase-eval-captions": "safeflux.metrics.erase_eval_captions:erase_eval_captions",
+        "erase-eval-fit": "safeflux.metrics.erase_eval_fit:erase_eval_fit",
     },
     "detector": {
         "mini": "safeflux.detectors.mini:mini",

@@ -37,6 +37,7 @@ METRICS = {
     "in-prompt-score": "fit to the rest of the prompt",
     "erase-eval": "likeness to the base model, 0 where shown",
     "erase-eval-captions": "likeness of captions, 0 where shown",
+    "erase-eval-fit": "fit to prompts, share kept",
     "feature-distance": "feature distance",
     "fid": "Fréchet distance of features",
     "kid": "kernel distance of features",
