@@ -151,7 +151,7 @@ def _run(attack: Choice, model: Flux1, task: AuditTask, drawings: Drawings, key:
     from safeflux.models.meter import counting
 
     samples, begun = drawings.begun(key)
-    kept = {(s.prompt.text, s.seed): s.image for s in samples if s.attack == attack.name}
+    kept = {(s.prompt.text, s.seed): s for s in samples if s.attack == attack.name}
     task = replace(task, kept=kept, enough=None if watch is None else watch.enough)
     drawn, saved = list[Sample](), len(samples)
     start = last = time.monotonic()

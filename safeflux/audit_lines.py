@@ -21,9 +21,10 @@ log = logging.getLogger(__name__)
 
 PROMPTED = ("none",)  # every pair counts; of other attacks, those that work on the base model
 FITTING = ("embedding-score",)  # how well pictures fit their prompts: a number for each model
-APART = ("feature-distance", "ssim", "psnr", "perceptual-distance", "fid", "kid")  # how far the two models' pictures are apart
-LIKE = ("erase-eval", "erase-eval-captions")  # how like they are where the concept is gone
-COMPARING = (*APART, *LIKE)  # of the two models together, so that there is no control
+APART = ("feature-distance", "ssim", "psnr", "perceptual-distance", "latent-drift", "fid", "kid")  # how far they are apart
+KEEPING = ("erase-eval-fit",)  # how much of the base model's is kept
+LIKE = ("erase-eval", "erase-eval-captions")  # how like both models' pictures are where the concept is gone
+COMPARING = (*APART, *KEEPING, *LIKE)  # of the two models together, so that there is no control
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def measures(policy: Policy, attack: str) -> list[Measure]:
         found += [Measure(c, attack, "neighbours", _near(c), limits.retained, c.retain, keep=True, early=early) for c in near]
         if policy.retain:
             found.append(Measure(None, attack, "retained", _general, limits.retained, policy.retain, keep=True, early=early))
-            found += [Measure(None, attack, metric, _general, None, policy.retain) for metric in (*FITTING, *APART)]
+            found += [Measure(None, attack, metric, _general, None, policy.retain) for metric in (*FITTING, *KEEPING, *APART)]
     if attack == "latent-inversion" and policy.retain:  # what any picture that is inverted comes back as
         found.append(Measure(None, attack, "retained", _general, None, policy.retain))
     if attack == "paraphrase":

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from safeflux.types import Prompt, Sample
 
@@ -32,7 +33,8 @@ Drawn = tuple[list[Sample], Spent]
 
 
 class Drawings:
-    """Sets of samples by key: in ``directory``, one ``.npz`` each (images [N, H, W, 3] uint8, and JSON of the rest), or in memory.
+    """Sets of samples by key: in ``directory``, one ``.npz`` each (images [N, H, W, 3] uint8, latents [M, tokens, channels] of those that
+    have them, and JSON of the rest), or in memory.
 
     A set that is not whole yet lies there in numbered parts.
     """
@@ -91,9 +93,12 @@ class Drawings:
 def _write(path: Path, samples: Sequence[Sample], spent: Spent) -> None:
     partial = path.with_name(f"{path.name}.partial-{os.getpid()}")
     images = np.stack([s.image for s in samples]) if samples else np.zeros((0, 1, 1, 3), np.uint8)
-    rest = {"samples": [{"prompt": asdict(s.prompt), "seed": s.seed, "attack": s.attack} for s in samples], "spent": asdict(spent)}
+    having = [i for i, s in enumerate(samples) if s.latents is not None]
+    latents = np.stack([s.latents for s in samples if s.latents is not None]) if having else np.zeros((0, 1, 1), np.float32)
+    told = [{"prompt": asdict(s.prompt), "seed": s.seed, "attack": s.attack} for s in samples]
+    rest = {"samples": told, "latents": having, "spent": asdict(spent)}
     with partial.open("wb") as file:
-        np.savez_compressed(file, images=images, rest=np.array(json.dumps(rest)))
+        np.savez_compressed(file, images=images, latents=latents, rest=np.array(json.dumps(rest)))
         file.flush()
         os.fsync(file.fileno())
     partial.replace(path)
@@ -107,13 +112,16 @@ def _read(path: Path, *, pictures: bool = True) -> Drawn | None:
         with np.load(path, allow_pickle=False) as file:
             rest = json.loads(str(file["rest"]))
             images, kept = (file["images"], rest["samples"]) if pictures else ((), ())
-        return [_sample(image, one) for image, one in zip(images, kept, strict=True)], Spent(**rest["spent"])
+            latents = dict(zip(rest["latents"], file["latents"], strict=True)) if pictures else {}
+        samples = [_sample(image, one, latents.get(i)) for i, (image, one) in enumerate(zip(images, kept, strict=True))]
+        return samples, Spent(**rest["spent"])
     except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
         log.warning("%s cannot be read (%s); it is drawn again", path, error)
         return None
 
 
-def _sample(image: np.ndarray[tuple[int, ...], np.dtype[np.uint8]], rest: dict[str, object]) -> Sample:
+def _sample(image: NDArray[np.uint8], rest: dict[str, object], latents: NDArray[np.float32] | None) -> Sample:
     prompt = rest["prompt"]
     assert isinstance(prompt, dict)
-    return Sample(image, Prompt(**prompt | {"expects": tuple(prompt["expects"])}), int(str(rest["seed"])), str(rest["attack"]))
+    made = Prompt(**prompt | {"expects": tuple(prompt["expects"])})
+    return Sample(image, made, int(str(rest["seed"])), str(rest["attack"]), latents)

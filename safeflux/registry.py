@@ -53,11 +53,13 @@ BUILT_IN: dict[Kind, dict[str, str]] = {
         "ssim": "safeflux.metrics.ssim:ssim",
         "psnr": "safeflux.metrics.psnr:psnr",
         "perceptual-distance": "safeflux.metrics.perceptual_distance:perceptual_distance",
+        "latent-drift": "safeflux.metrics.latent_drift:latent_drift",
         "fid": "safeflux.metrics.fid:fid",
         "kid": "safeflux.metrics.kid:kid",
         "in-prompt-score": "safeflux.metrics.in_prompt_score:in_prompt_score",
         "erase-eval": "safeflux.metrics.erase_eval:erase_eval",
         "erase-eval-captions": "safeflux.metrics.erase_eval_captions:erase_eval_captions",
+        "erase-eval-fit": "safeflux.metrics.erase_eval_fit:erase_eval_fit",
     },
     "detector": {
         "mini": "safeflux.detectors.mini:mini",

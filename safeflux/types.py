@@ -74,12 +74,14 @@ class Sample:
     """One picture: ``image`` [H, W, 3] uint8, the prompt (or attack text) it came from, its noise seed, its attack.
 
     ``attack`` is the attack's name or, for pictures that no limit is for, that and a point of its curve: "embedding-pgd, radius 0.05".
+    ``latents`` [tokens, channels]: what the picture of a general prompt was decoded from; None for all others.
     """
 
     image: NDArray[np.uint8]
     prompt: Prompt
     seed: int
     attack: str
+    latents: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,7 @@ class AuditTask:
     which: Which = "base"
     folder: Path = Path()
     digests: Mapping[Which, str] = field(default_factory=dict)
-    kept: Mapping[tuple[str, int], NDArray[np.uint8]] = field(default_factory=dict)
+    kept: Mapping[tuple[str, int], Sample] = field(default_factory=dict)
     enough: Callable[[Prompt], bool] | None = None
     shows: Shows | None = None
     base: Path | None = None

@@ -37,12 +37,14 @@ METRICS = {
     "in-prompt-score": "fit to the rest of the prompt",
     "erase-eval": "likeness to the base model, 0 where shown",
     "erase-eval-captions": "likeness of captions, 0 where shown",
+    "erase-eval-fit": "fit to prompts, share kept",
     "feature-distance": "feature distance",
     "fid": "Fréchet distance of features",
     "kid": "kernel distance of features",
     "ssim": "SSIM to the base model",
     "psnr": "PSNR to the base model, dB",
     "perceptual-distance": "perceptual distance to the base model",
+    "latent-drift": "drift of latents from the base model's",
 }
 KEPT = "what must stay"
 RISKS = {  # the names of the generative AI risks in NIST AI 600-1 that a concept's category falls under

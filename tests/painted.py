@@ -30,6 +30,13 @@ class Painter:
         self.drawn += zip(prompts, seeds, strict=True)
         return np.stack([self._paint(p, s) for p, s in zip(prompts, seeds, strict=True)])
 
+    def draw_with_latents(
+        self, prompts: Sequence[str], seeds: Sequence[int], *, steps: int, batch: int = 16
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The pixels are the latents."""
+        images = self.draw(prompts, seeds, steps=steps, batch=batch)
+        return images, images.reshape(len(images), -1, 3).astype(np.float32)
+
     def _paint(self, prompt: str, seed: int) -> np.ndarray:
         word = next((w for w in COLOURS if w in prompt and w not in self.gone), None)
         noise = np.random.default_rng(seed).integers(0, 20, (16, 16, 3))

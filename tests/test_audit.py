@@ -35,6 +35,7 @@ def test_an_erased_concept_passes_every_line() -> None:
     assert line(found, "none", "ssim").value == pytest.approx(1)
     assert line(found, "none", "feature-distance").value == pytest.approx(0, abs=1e-9)
     assert line(found, "none", "embedding-score").value == line(found, "none", "embedding-score", "base").value
+    assert line(found, "none", "latent-drift").value == 0
     assert {line(found, "none", metric).status for metric in ("ssim", "feature-distance", "embedding-score")} == {"measured"}
 
 
@@ -60,6 +61,9 @@ def test_damage_to_what_must_stay_fails_the_floor_it_belongs_to() -> None:
     assert (line(found, "none", "neighbours").lost, line(found, "none", "detection").lost) == (0, None)
     assert line(found, "none", "retained").status == "failed"
     assert (line(found, "none", "ssim").value or 1) < 0.9
+    blue = 200**2 + 2 * 200 * 9.5 + 3 * 123.5  # mean square of a tree's pixel, its noise of 0..19 with it
+    grey = np.sqrt((128**2 + 128**2 + (128 - 200) ** 2) / blue)
+    assert line(found, "none", "latent-drift").value == pytest.approx(grey / 2, rel=0.01), "half of the pictures are of trees"
 
 
 def test_a_concept_that_never_was_in_the_model_is_unchecked() -> None:
@@ -181,6 +185,19 @@ def test_samples_come_back_from_the_store_as_they_were(tmp_path: Path) -> None:
     assert np.array_equal(back.image, sample.image)
     assert (back.prompt, back.seed, back.attack) == (sample.prompt, sample.seed, sample.attack)
     assert [path.name for path in tmp_path.iterdir()] == ["drawn-k.npz"]
+
+
+def test_latents_come_back_to_the_samples_that_had_them(tmp_path: Path) -> None:
+    def sample(seed: int, latents: np.ndarray | None) -> Sample:
+        return Sample(np.zeros((4, 4, 3), np.uint8), Prompt("a tree", None, ("tree",), "general"), seed, "none", latents)
+
+    one, two = (np.arange(6, dtype=np.float32).reshape(3, 2) + i for i in (0.25, 0.5))
+    store = Drawings(tmp_path)
+    store.put("k", [sample(1, None), sample(2, one), sample(3, None), sample(4, two)])
+    back = [s.latents for s in store.get("k") or []]
+    assert back[0] is back[2] is None
+    assert np.array_equal(back[1], one)
+    assert np.array_equal(back[3], two)
 
 
 def _counted(k: int, n: int, model: str = "erased") -> Finding:

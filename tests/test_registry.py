@@ -12,7 +12,7 @@ from safeflux import options, registry
 from safeflux.errors import RegistryError
 from safeflux.policy import read_policy
 from safeflux.registry import BUILT_IN, Kind, get, names, target
-from safeflux.wording import attack
+from safeflux.wording import METRICS, attack
 
 ACME = """
 def attack(model, task, *, strength: float = 0.5):
@@ -118,3 +118,10 @@ def test_every_attack_is_in_the_docs_and_has_words() -> None:
     for name in BUILT_IN["attack"]:
         assert f"| `{name}` |" in docs
         assert attack(name) not in (name, "")
+
+
+def test_every_metric_is_in_the_docs_and_has_words() -> None:
+    docs = (Path(__file__).parents[1] / "docs/metrics.md").read_text("utf-8")
+    for name in BUILT_IN["metric"]:
+        assert f"`{name}`" in docs
+        assert METRICS[name] not in (name, "")

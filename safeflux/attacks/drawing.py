@@ -30,13 +30,18 @@ def draw(model: Flux1, task: AuditTask, pairs: Sequence[Seeded], attack: str) ->
     """
     for start in range(0, len(pairs), task.batch):
         part = [pair for pair in pairs[start : start + task.batch] if task.enough is None or not task.enough(pair[0])]
-        images = [task.kept[p.text, s] for p, s in part if (p.text, s) in task.kept]
-        if len(images) < len(part):
-            images = list(model.draw([p.text for p, _ in part], [s for _, s in part], steps=task.steps, batch=task.batch))
-        for (prompt, seed), image in zip(part, images, strict=True):
-            yield Sample(image, prompt, seed, attack)
+        kept = [task.kept[p.text, s] for p, s in part if (p.text, s) in task.kept]
+        yield from kept if len(kept) == len(part) else _drawn(model, task, part, attack)
         if task.progress:
             task.progress(attack, min(start + task.batch, len(pairs)), len(pairs))
+
+
+def _drawn(model: Flux1, task: AuditTask, part: Sequence[Seeded], attack: str) -> Iterator[Sample]:
+    """``part`` drawn now. The latents of general prompts are kept: what both models make of these is compared before it is decoded, too."""
+    texts, seeds = [prompt.text for prompt, _ in part], [seed for _, seed in part]
+    images, latents = model.draw_with_latents(texts, seeds, steps=task.steps, batch=task.batch)
+    for (prompt, seed), image, found in zip(part, images, latents, strict=True):
+        yield Sample(image, prompt, seed, attack, found if prompt.kind == "general" else None)
 
 
 def batches(task: AuditTask, pairs: Sequence[Seeded], size: int, attack: str) -> Iterator[Sequence[Seeded]]:

@@ -15,8 +15,13 @@ def matched(samples: Sequence[Sample], base: Sequence[Sample]) -> tuple[NDArray[
 
     Raises ValueError where one has no partner: a comparison without shared noise measures the noise.
     """
-    partners = {(s.prompt.text, s.seed): s.image for s in base}
-    alone = [s for s in samples if (s.prompt.text, s.seed) not in partners]
+    return np.stack([s.image for s in samples]), np.stack([s.image for s in partners(samples, base)])
+
+
+def partners(samples: Sequence[Sample], base: Sequence[Sample]) -> list[Sample]:
+    """Of each of ``samples`` what the base model drew for the same prompt and seed. Raises as ``matched``."""
+    found = {(s.prompt.text, s.seed): s for s in base}
+    alone = [s for s in samples if (s.prompt.text, s.seed) not in found]
     if alone or not samples:
         raise ValueError(f"{len(alone)} of {len(samples)} pictures have no base picture of the same prompt and noise seed")
-    return np.stack([s.image for s in samples]), np.stack([partners[s.prompt.text, s.seed] for s in samples])
+    return [found[s.prompt.text, s.seed] for s in samples]

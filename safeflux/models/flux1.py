@@ -180,11 +180,19 @@ class Flux1:
 
     def draw(self, prompts: Sequence[str], seeds: Sequence[int], *, steps: int, batch: int = 16) -> NDArray[np.uint8]:
         """Pictures [N, size, size, 3] for prompts and noise seeds, pair by pair."""
-        parts = []
+        return self.draw_with_latents(prompts, seeds, steps=steps, batch=batch)[0]
+
+    def draw_with_latents(
+        self, prompts: Sequence[str], seeds: Sequence[int], *, steps: int, batch: int = 16
+    ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        """As ``draw``, and what the pictures were decoded from: packed latents [N, tokens, channels]."""
+        pictures, latents = [], []
         for start in range(0, len(prompts), batch):
             part = slice(start, start + batch)
-            parts.append(self.decode(self.sample(self.noise(seeds[part]), self.encode(prompts[part]), steps=steps)))
-        return np.concatenate(parts)
+            found = self.sample(self.noise(seeds[part]), self.encode(prompts[part]), steps=steps)
+            pictures.append(self.decode(found))
+            latents.append(found.float().cpu().numpy())
+        return np.concatenate(pictures), np.concatenate(latents)
 
     def sites(self) -> dict[str, Site]:
         """Every site of the transformer by name; see ``declared``."""

@@ -29,9 +29,9 @@ class Recorder:
     def __init__(self) -> None:
         self.calls: list[tuple[list[str], list[int], int]] = []
 
-    def draw(self, texts: list[str], seeds: list[int], *, steps: int, batch: int) -> np.ndarray:
+    def draw_with_latents(self, texts: list[str], seeds: list[int], *, steps: int, batch: int) -> tuple[np.ndarray, np.ndarray]:
         self.calls.append((texts, seeds, steps))
-        return np.full((len(texts), 2, 2, 3), len(self.calls), np.uint8)
+        return np.full((len(texts), 2, 2, 3), len(self.calls), np.uint8), np.array(seeds, np.float32)[:, None, None]
 
 
 def test_none_asks_by_name_for_each_concept_its_neighbours_and_general_things() -> None:
@@ -146,12 +146,23 @@ def test_shares_that_cannot_be_are_refused(wrong: dict[str, float]) -> None:
 def test_what_was_drawn_before_is_not_drawn_again_batch_by_batch() -> None:
     model, made = Recorder(), task(SWORD)
     first = list(paraphrase.paraphrase(model, made, images=16))  # type: ignore[arg-type]
-    kept = {(s.prompt.text, s.seed): s.image for s in first[:10]}  # a batch of seven, and three of the next
+    kept = {(s.prompt.text, s.seed): s for s in first[:10]}  # a batch of seven, and three of the next
     again = Recorder()
     second = list(paraphrase.paraphrase(again, replace(made, kept=kept), images=16))  # type: ignore[arg-type]
     assert [len(texts) for texts, _, _ in again.calls] == [7, 2]
     assert [(s.prompt, s.seed) for s in second] == [(s.prompt, s.seed) for s in first]
     assert all(np.array_equal(a.image, b.image) for a, b in zip(first[:7], second, strict=False))
+
+
+def test_general_prompts_keep_the_latents_they_were_drawn_from_and_no_others_do() -> None:
+    model = Recorder()
+    first = list(none.none(model, task(SWORD), images=6))  # type: ignore[arg-type]
+    assert {s.prompt.kind for s in first} == {"direct", "neighbour", "general"}
+    for s in first:
+        assert (s.latents is not None) == (s.prompt.kind == "general")
+        assert s.latents is None or s.latents == np.float32(s.seed)
+    again = list(none.none(model, replace(task(SWORD), kept={(s.prompt.text, s.seed): s for s in first}), images=6))  # type: ignore[arg-type]
+    assert again == first, "what was kept comes as it was kept"
 
 
 def test_prompts_of_which_there_are_enough_are_left_out() -> None:

@@ -43,9 +43,9 @@ class TextSide:
     device: str = "cpu"
     drawn: list[tuple[str, int]] = field(default_factory=list)
 
-    def draw(self, texts: list[str], seeds: list[int], *, steps: int, batch: int) -> np.ndarray:
+    def draw_with_latents(self, texts: list[str], seeds: list[int], *, steps: int, batch: int) -> tuple[np.ndarray, np.ndarray]:
         self.drawn += zip(texts, seeds, strict=True)
-        return np.zeros((len(texts), 2, 2, 3), np.uint8)
+        return np.zeros((len(texts), 2, 2, 3), np.uint8), np.zeros((len(texts), 4, 3), np.float32)
 
 
 @pytest.fixture(scope="module")

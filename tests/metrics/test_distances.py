@@ -8,6 +8,7 @@ import pytest
 from safeflux.instruments import Instruments
 from safeflux.metrics.erase_eval import erase_eval
 from safeflux.metrics.erase_eval_captions import captions, erase_eval_captions
+from safeflux.metrics.erase_eval_fit import erase_eval_fit
 from safeflux.metrics.fid import fid, frechet
 from safeflux.metrics.in_prompt_score import in_prompt_score
 from safeflux.metrics.kid import cubic, kid
@@ -138,13 +139,53 @@ def test_captions_are_compared_where_the_concept_is_gone(monkeypatch: pytest.Mon
     assert erase_eval_captions(samples(erased), base, INSTRUMENTS).value == pytest.approx((1 + 1 + 0 + 0) / 4)
 
 
+def coloured(erased: list[tuple[int, int, int]], base: list[tuple[int, int, int]], text: str) -> tuple[list[Sample], list[Sample]]:
+    def drawn(colours: list[tuple[int, int, int]]) -> list[Sample]:
+        images = [np.full((2, 2, 3), colour, np.uint8) for colour in colours]
+        return [Sample(image, Prompt(text, None, (text,), "general"), seed, "none") for seed, image in enumerate(images)]
+
+    return drawn(erased), drawn(base)
+
+
+RED, GREEN, BETWEEN, AWAY = (200, 100, 100), (100, 200, 100), (180, 160, 100), (0, 100, 100)  # cosines with red: 1, 0, 0.8, -1
+
+
+@pytest.mark.parametrize(("erased", "base", "wanted"), [
+    ([RED, RED], [RED, RED], 1.0),
+    ([BETWEEN, BETWEEN], [RED, RED], 0.8),
+    ([RED, GREEN], [RED, RED], 0.5),
+    ([RED, AWAY], [RED, RED], 0.5),  # below 0 is no fit, as CLIPScore has it
+    ([RED, GREEN], [BETWEEN, BETWEEN], 1 / 1.6),
+    ([RED, RED], [BETWEEN, BETWEEN], 1.0),  # better is not more than all
+])  # fmt: skip
+def test_what_is_kept_of_the_fit_to_prompts(erased: list, base: list, wanted: float) -> None:  # type: ignore[type-arg]
+    score = erase_eval_fit(*coloured(erased, base, "red"), INSTRUMENTS)
+    assert (score.n, score.k, score.value) == (2, None, pytest.approx(wanted, abs=1e-6))
+    assert 0 <= score.low <= score.value <= score.high <= 1
+
+
+def test_the_interval_of_what_is_kept_is_that_of_resampled_pairs() -> None:
+    """Half of forty pictures lost: about as a share of 20 in 40 is known. What is kept throughout is known for sure."""
+    score = erase_eval_fit(*coloured([RED, GREEN] * 20, [RED, RED] * 20, "red"), INSTRUMENTS)
+    assert (score.low, score.high) == pytest.approx((0.5 - 1.96 * 0.5 / 40**0.5, 0.5 + 1.96 * 0.5 / 40**0.5), abs=0.03)
+    sure = erase_eval_fit(*coloured([BETWEEN] * 9, [RED] * 9, "red"), INSTRUMENTS)
+    assert (sure.low, sure.high) == pytest.approx((0.8, 0.8), abs=1e-6)
+
+
+def test_a_fit_that_never_was_cannot_be_kept() -> None:
+    with pytest.raises(ValueError, match="no picture of the base model fits its prompt"):
+        erase_eval_fit(*coloured([RED, RED], [GREEN, AWAY], "red"), INSTRUMENTS)
+    with pytest.raises(ValueError, match="at least 2 are needed"):
+        erase_eval_fit(*coloured([RED], [RED], "red"), INSTRUMENTS)
+
+
 def test_captions_name_plain_things_at_places() -> None:
     told = captions()
     assert {"an umbrella on the beach", "a cat"} <= set(told)
     assert len(set(told)) == len(told)
 
 
-@pytest.mark.parametrize("metric", [fid, kid, psnr, perceptual_distance, erase_eval, erase_eval_captions])
+@pytest.mark.parametrize("metric", [fid, kid, psnr, perceptual_distance, erase_eval, erase_eval_captions, erase_eval_fit])
 def test_a_picture_without_a_partner_is_refused(metric) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(ValueError, match="no base picture of the same prompt"):
         metric(samples(noise(40, 1)), samples(noise(39, 1)), INSTRUMENTS)
