@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from safeflux.edits import empty_transformer, weights
-from safeflux.models.flux1_sites import find_sites
+from safeflux.models.declared import find_sites
 from safeflux.models.tensors import Readers, stored
 
 

@@ -20,7 +20,7 @@ from safeflux.examine import examine
 from safeflux.exporters.diffusers import diffusers
 from safeflux.layouts import Layout
 from safeflux.minimality import cut_out, difference
-from safeflux.models.flux1_sites import find_sites
+from safeflux.models.declared import find_sites
 from safeflux.plan.base import MINI
 from safeflux.types import KEPT, Masks
 from safeflux_signing import keys

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from safeflux.instruments import Instruments
 from safeflux.metrics.pairs import matched
-from safeflux.types import Instruments, Sample, Score
+from safeflux.types import Sample, Score
 
 
 def erase_eval_fit(

@@ -11,9 +11,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from safeflux.instruments import Instruments
 from safeflux.metrics.pairs import partners
 from safeflux.statistics import mean_interval
-from safeflux.types import Instruments, Sample, Score
+from safeflux.types import Sample, Score
 
 
 def latent_drift(samples: Sequence[Sample], base: Sequence[Sample], instruments: Instruments) -> Score:

@@ -7,8 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from safeflux.instruments import Instruments
 from safeflux.metrics.latent_drift import drift, latent_drift
-from safeflux.types import Instruments, Prompt, Sample
+from safeflux.types import Prompt, Sample
 
 NOTHING = Instruments(lambda images, label: images, lambda: pytest.fail("no embedder is needed"))  # type: ignore[arg-type]
 BASE = np.array([[3.0, 0.0], [0.0, 4.0]], np.float32)  # length 5
