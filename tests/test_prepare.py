@@ -67,7 +67,7 @@ def test_pairs_that_show_the_wrong_thing_are_dropped(
 ) -> None:
     """Neither a concept that is not drawn nor an anchor that is the concept may teach anything."""
     seen_by(monkeypatch, lambda call, n: np.full(n, drawn))
-    with pytest.raises(StageError, match=r"sword: of 50 pairs .* only 0 are usable"):
+    with pytest.raises(StageError, match=r"sword: of 100 pairs .* only 0 are usable"):
         prepare(policy, plan, tmp_path, model=Flux1.load(tiny), progress=lambda *_: None)
 
 

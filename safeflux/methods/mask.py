@@ -127,7 +127,7 @@ def _train(setup: Setup, goals: Goals, state: State, kept: Checkpoints, updates:
         setup.progress("train the mask", update, updates.stop)
         state.gates.anneal(1.0 if setup.task.begun else min(1.0, update / _ANNEALED))
         state.tool.param_groups[0]["lr"] = setup.rate * min(1.0, _SWIFT / (update + 1))
-        losses = _update(setup, state, draw(setup.task, setup.batch, update, state.mining), update)
+        losses = _update(setup, state, draw(setup.task, setup.batch, update, state.mining, state.controller.weights), update)
         if (update + 1) % EVERY == 0 or update + 1 == updates.stop:
             goals.look(state, losses, update + 1)
             state.save(kept, update + 1)
@@ -136,7 +136,7 @@ def _train(setup: Setup, goals: Goals, state: State, kept: Checkpoints, updates:
 def _selected(setup: Setup, goals: Goals, state: State, update: int) -> Tensor:
     """The best mask without the units that it closes in vain: binary gates [units]."""
     setup.progress("reopen what need not be closed", 0, 1)
-    batches = (draw(setup.task, setup.batch, update + i, state.mining) for i in range(_WEIGHED))
+    batches = (draw(setup.task, setup.batch, update + i, state.mining, state.controller.weights) for i in range(_WEIGHED))
     cost = torch.stack([_cost_of_opening(setup, state, batch) for batch in batches]).mean(0)
     return reopen(state.best, cost, state.gates.shut, goals.unharmed(state))
 

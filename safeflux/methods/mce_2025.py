@@ -31,6 +31,7 @@ from torch import Tensor
 from safeflux.errors import OptionError
 from safeflux.models.flux1 import Flux1
 from safeflux.models.sites import Site, choose, gated
+from safeflux.plan.erasing import PAPERS_PROMPTS
 from safeflux.train.gates import concrete
 from safeflux.train.task import TrainingTask
 from safeflux.types import Masks, Progress, TextCond
@@ -185,7 +186,7 @@ def _logit(parts: Sequence[Site], recipe: Recipe, device: torch.device) -> Tenso
 
 
 def examples(model: Flux1, task: TrainingTask, number: int, recipe: Recipe, noise: Tensor) -> list[Example]:
-    """All pairs of a concept and the first general prompts, as many, with the base model's final latents as targets.
+    """The paper's number of pairs of a concept and the first general prompts, as many, with the base model's final latents as targets.
 
     Open: their order. Taken: a pair and a prompt in turn, so that an update sees both.
     """
@@ -193,7 +194,7 @@ def examples(model: Flux1, task: TrainingTask, number: int, recipe: Recipe, nois
     def ends(text: str) -> Tensor:
         return model.sample(noise, task.embed([text]), steps=recipe.steps)
 
-    pairs = task.pairs[task.concepts[number].name]
+    pairs = task.pairs[task.concepts[number].name][:PAPERS_PROMPTS]
     general = [prompt.text for prompt in task.retain if prompt.kind == "general"][: len(pairs)]
     found = []
     for i, pair in enumerate(pairs):

@@ -9,9 +9,11 @@ from safeflux.options import options, value
 from safeflux.plan.base import Geometry
 from safeflux.policy import Policy
 
-TRAIN_PROMPTS = 20  # per concept; the paper's number
+TRAIN_PROMPTS = 40  # per concept: twice the paper's number, since half of them name something else as well
+PAPERS_PROMPTS = 20  # per concept: the paper's number, which its recipe keeps to
 CANDIDATES = 2.5  # pairs drawn for each one kept, since the paper's filter drops some
-EVERY, LOOK, SURE, TRIES = 10, 24, 64, 6  # the mask: updates between looks, pictures a line then, and in the end so many times
+EVERY, LOOK, KEPT, SURE, TRIES = 10, 24, 48, 64, 6  # the mask: updates between looks, pictures a line then (of concepts, of what must
+# stay), and pictures a line in the end, so many times
 BATCH, FEWEST = 20, 2  # the mask: pictures in an update, and of a concept
 _FULL = ("the base model's target, forward, back", 3)  # and the evaluations these are, of each step
 _LAYERS = {"text-attention": (4, 0), "attention": (8, 3), "ff": (16, 9)}  # esd's, width x width a double and a single block
@@ -19,8 +21,8 @@ _TRAINED = 10  # numbers a trained weight takes in bfloat16: a copy, its gradien
 
 
 def pictures(concepts: int) -> int:
-    """The mask's batch, where a policy does not set it: half concepts, of each at least ``FEWEST`` pictures, since one teaches little."""
-    return max(BATCH, 2 * FEWEST * concepts)
+    """The mask's batch, where a policy does not set it: half concepts, of each ``FEWEST`` pictures and more of what weighs most."""
+    return max(BATCH, 3 * FEWEST * concepts)
 
 
 def erasing(policy: Policy, geometry: Geometry) -> tuple[str, int]:
@@ -29,7 +31,7 @@ def erasing(policy: Policy, geometry: Geometry) -> tuple[str, int]:
     known = options("method", name)
     if name == "mce-2025":  # a target for each prompt; then in every epoch each of its own steps forward, forward again, twice back
         epochs, steps = _option(policy, "epochs"), _option(policy, "train_steps")
-        targets = 2 * TRAIN_PROMPTS * len(policy.concepts)
+        targets = 2 * PAPERS_PROMPTS * len(policy.concepts)
         what = f"{targets} targets of the base model, then {epochs} epochs of as many pictures: forward, forward again, back twice"
         return what, targets * steps * (1 + 4 * epochs)
     if "updates" not in known:
@@ -45,8 +47,10 @@ def erasing(policy: Policy, geometry: Geometry) -> tuple[str, int]:
     passes = (_FULL[1] + recompute) * updates * batch * steps
     what += _FULL[0] + (", forward again" if recompute else "")
     if name == "mask":  # it stops earlier where the limits are kept
-        lines = len(policy.concepts) + sum(bool(c.retain) for c in policy.concepts) + bool(policy.retain)
-        return f"at most {what}; looks at held-out pictures", passes + lines * (updates // EVERY * LOOK + TRIES * SURE) * steps
+        seen = sum(1 if c.category == "style" else 2 for c in policy.concepts)  # alone, and beside other things
+        stay = sum(bool(c.retain) for c in policy.concepts) + bool(policy.retain)
+        looks = updates // EVERY * (seen * LOOK + stay * KEPT) + TRIES * (seen + stay) * SURE
+        return f"at most {what}; looks at held-out pictures", passes + looks * steps
     return what, passes
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 
+from safeflux.plan.erasing import FEWEST
+from safeflux.train.adversary import attacked
+from safeflux.train.held_out import GENERAL, groups
 from safeflux.train.mining import Mining
 from safeflux.train.task import Pair, TrainingTask
 
@@ -27,25 +31,43 @@ class Batch:
         return slice(at[0], at[-1] + 1)
 
 
-def draw(task: TrainingTask, size: int, update: int, mining: Mining) -> Batch:
-    """Half concepts, evenly; half retained prompts: of these half neighbours, where there are any, the rest mined.
+def draw(task: TrainingTask, size: int, update: int, mining: Mining, weights: Mapping[str, float]) -> Batch:
+    """Half concepts; half retained prompts: neighbours of each concept, and any.
 
-    A function of the task's seed, the update's number and what ``mining`` has learnt.
+    Whatever weighs more is drawn more often, by the ``weights`` of limits: its gradient counts for more, so its noise does. A function
+    of the task's seed, the update's number, the weights and what ``mining`` has learnt.
     """
     random = torch.Generator().manual_seed(task.seed * 100_003 + update)
-    share = max(1, size // 2 // len(task.concepts))
+    names = [c.name for c in task.concepts]
+    heavy = [max(weights.get(name, 1.0), weights.get(attacked(name), 0.0)) for name in names]
     pairs: list[Pair] = []
     owners: list[int] = []
-    for owner, concept in enumerate(task.concepts):
-        among = task.pairs[concept.name]
+    for owner, share in enumerate(shares(heavy, size // 2, FEWEST)):
+        among = task.pairs[names[owner]]
         pairs += [among[i] for i in _pick(share, len(among), random)]
         owners += [owner] * share
-    wanted = max(1, size - len(pairs))
-    near = [i for i, prompt in enumerate(task.retain) if prompt.kind == "neighbour"]
-    first = [near[i] for i in _pick(wanted // 2 if near else 0, len(near), random)]
-    retain = first + mining.pick(wanted - len(first), random)
+    retain = _retained(task, max(1, size - len(pairs)), mining, weights, random)
     seeds = torch.randint(0, 2**31, (len(pairs) + len(retain),), generator=random).tolist()
     return Batch(pairs, owners, retain, seeds)
+
+
+def _retained(task: TrainingTask, wanted: int, mining: Mining, weights: Mapping[str, float], random: torch.Generator) -> list[int]:
+    """Places of what was mined among each concept's neighbours, at least one, and among all that must stay."""
+    found = groups(task, task.retain)
+    near = [name for name in found if name != GENERAL]
+    *counts, mined = shares([weights.get(name, 1.0) for name in (*near, GENERAL)], wanted, 1)
+    first = [i for name, n in zip(near, counts, strict=True) for i in mining.pick(n, random, found[name])]
+    return first + mining.pick(mined, random)
+
+
+def shares(weights: Sequence[float], total: int, least: int) -> list[int]:
+    """``total`` cut up in proportion to ``weights``, after ``least`` for each, even where that alone is more than ``total``."""
+    free = max(0, total - least * len(weights))
+    exact = [free * weight / sum(weights) for weight in weights]
+    found = [math.floor(one) for one in exact]
+    for i in sorted(range(len(exact)), key=lambda i: found[i] - exact[i])[: free - sum(found)]:
+        found[i] += 1
+    return [least + one for one in found]
 
 
 def _pick(n: int, among: int, random: torch.Generator) -> Iterator[int]:

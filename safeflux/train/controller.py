@@ -4,6 +4,10 @@ Each limit of the release has a loss that stands for it and can be differentiate
 how many held-out pictures a concept is seen. The mask descends the weighted losses; the weights (dual variables) ascend by
 the measured rates. This is the proxy-Lagrangian of Cotter, Jiang and Sridharan (ALT 2019, arXiv 1804.06500), with
 multiplicative steps, which cannot leave the positive numbers.
+
+A rate answers late: no concept is seen less before it is nearly gone. A weight that only adds up violations has grown far too large
+by then, and what must stay is lost. So a weight is the product of one that adds up slowly, and of an urge that lasts as long as the
+violation does (the integral and proportional terms of Stooke, Achiam and Abbeel, ICML 2020, arXiv 2007.03964).
 """
 
 from __future__ import annotations
@@ -63,11 +67,20 @@ class Unmet:
 class Controller:
     """The weights of constraints."""
 
-    def __init__(self, constraints: Sequence[Constraint], *, gain: float = 0.5, fixed: Sequence[str] = ()) -> None:
-        """``gain``: the largest step of a weight's logarithm. Constraints named in ``fixed`` are watched, their weights left alone."""
+    def __init__(self, constraints: Sequence[Constraint], *, gain: float = 0.5, swift: float = 0.0, fixed: Sequence[str] = ()) -> None:
+        """``gain``: the largest step of a weight's logarithm; ``swift``: the most that the latest violation adds to it.
+
+        Constraints named in ``fixed`` are watched, their weights left alone.
+        """
         self.constraints = {c.name: c for c in constraints}
-        self.weights = {c.name: c.start for c in constraints}
-        self._gain, self._fixed = gain, frozenset(fixed)
+        self._slow = {c.name: c.start for c in constraints}
+        self._urge = dict.fromkeys(self._slow, 0.0)
+        self._gain, self._swift, self._fixed = gain, swift, frozenset(fixed)
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """What each constraint's loss counts for now."""
+        return {name: weight * math.exp(self._swift * self._urge[name]) for name, weight in self._slow.items()}
 
     def update(self, measured: Mapping[str, float], *, falling: Collection[str] | None = None) -> None:
         """One dual step by ``measured`` values, by name; a constraint that was not measured keeps its weight.
@@ -79,10 +92,11 @@ class Controller:
             if name in self._fixed:
                 continue
             push = constraint.push(value)
+            self._urge[name] = max(0.0, push)
             if push < 0 and falling is not None and name not in falling:
                 continue
-            moved = self.weights[name] * math.exp(self._gain * push)
-            self.weights[name] = min(constraint.most, max(constraint.least, moved))
+            moved = self._slow[name] * math.exp(self._gain * push)
+            self._slow[name] = min(constraint.most, max(constraint.least, moved))
 
     def broken(self, measured: Mapping[str, float]) -> dict[str, float]:
         """The limits that ``measured`` breaks, by how much in units of their scales."""
@@ -94,6 +108,9 @@ class Controller:
         """What a caller has to be told of limits that ``measured``, the final values, break."""
         return tuple(Unmet(self.constraints[name], measured[name]) for name in self.broken(measured))
 
-    def restore(self, weights: Mapping[str, float]) -> None:
-        """Go on with the weights of an earlier run."""
-        self.weights = dict(weights)
+    def state(self) -> dict[str, dict[str, float]]:
+        return {"slow": self._slow, "urge": self._urge}
+
+    def restore(self, state: Mapping[str, Mapping[str, float]]) -> None:
+        """Go on where an earlier run was."""
+        self._slow, self._urge = dict(state["slow"]), dict(state["urge"])

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from safeflux.models.flux1 import Flux1
 from safeflux.models.sites import Site
-from safeflux.plan.erasing import LOOK, SURE
+from safeflux.plan.erasing import KEPT, LOOK, SURE
 from safeflux.train.adversary import attacked as attacked_line
 from safeflux.train.controller import Constraint, Controller
 from safeflux.train.held_out import GENERAL, HeldOut, Line, beside, near
@@ -22,14 +22,16 @@ from safeflux.train.task import TrainingTask
 log = logging.getLogger(__name__)
 
 CLOSED = "units closed"
-_SCALE = 0.2  # of a rate that has to be high: a shortfall of this size moves its weight by the whole gain
+_GAIN, _SWIFT = 0.2, 1.0  # of the controller
+_SHOWN, _SCALE = 0.2, 0.05  # so large an excess, of a rate that has to be low or high, moves its weight by the whole gain
 # How much of what the limits allow training may use up: of concepts seen alone, and beside other things, and of what must stay lost.
-_SEEN, _BESIDE, _LOST = 0.2, 0.6, 0.3
-_MOST = 10.0  # weight of a concept
-_CALMER = 0.15  # part of the gain by which the weight of a concept that is not seen falls
+_SEEN, _BESIDE, _LOST = 0.2, 0.6, 0.35
+_WEIGHT, _MOST = 1.5, 10.0  # of a concept, and of attacks on it: at first, and at most
+_CALMER = 0.5  # part of the gain by which the weight of a concept that is not seen falls
 _PATIENCE = 4  # looks after the limits were kept without a smaller mask that keeps them, until it is enough
+_UNSURE = 1e3  # shortfall of a mask that was not measured for sure: larger than any that was
 _CALM = 2  # looks in a row that must be good before the dear one is taken
-_KEEP = 3.0  # what all that must stay weighs at first, a concept weighing 1
+_KEEP, _NEAR = 4.5, 2 / 3  # what all that must stay weighs at first, and how much of that neighbours do
 _PRICE, _DEAREST = 0.1, 1.0  # of closing the whole budget: at first and at least, and at most
 
 
@@ -47,32 +49,32 @@ class Goals:
         self._limits, self._budget, self._batch = task.limits, budget, batch
         self._seed = task.seed % 1_000_003
         self._known: dict[str, dict[str, float]] = {}
-        self.often = HeldOut(model, task, sites, n=LOOK, seed=self._seed, batch=batch)
+        self.often = HeldOut(model, task, sites, seen=LOOK, kept=KEPT, seed=self._seed, batch=batch)
 
     @cached_property
     def sure(self) -> HeldOut:
-        return HeldOut(*self._parts, n=SURE, seed=self._seed + 2**29, batch=self._batch)
+        return HeldOut(*self._parts, seen=SURE, kept=SURE, seed=self._seed + 2**29, batch=self._batch)
 
     def controller(self, beta: float | None) -> Controller:
-        """One constraint a line, one a concept under attack, and one for the budget. Neighbours together weigh as much as the rest of
-        what must stay; ``beta`` fixes what all that weighs.
-        """
+        """One constraint a line, one a concept under attack, and one for the budget. ``beta`` fixes what all that must stay weighs."""
         kept = [line.name for line in self.often.lines if line.keep]
         neighbours = len(kept) - (GENERAL in kept)
-        part = (_KEEP if beta is None else beta) / max(1, bool(neighbours) + (GENERAL in kept))
-        found = [self._constraint(line, part if line.name == GENERAL else part / max(1, neighbours)) for line in self.often.lines]
+        whole = _KEEP if beta is None else beta
+        general = whole * (1 - _NEAR) if neighbours else whole
+        part = whole - (general if GENERAL in kept else 0.0)
+        found = [self._constraint(line, general if line.name == GENERAL else part / neighbours) for line in self.often.lines]
         limit = self._limits.attack_success.value  # all of it: gates that are still noisy give more way than a mask
-        found += [Constraint(name, limit, scale=0.2, relax=_CALMER, most=_MOST) for name in self._attacked.values()]
+        found += [_against(name, limit) for name in self._attacked.values()]
         fixed = () if beta is None else tuple(line.name for line in self.often.lines if line.keep)
         price = Constraint(CLOSED, self._budget, scale=self._budget, relax=0.6, start=_PRICE, least=_PRICE, most=_DEAREST, aim=True)
-        return Controller([*found, price], fixed=fixed)
+        return Controller([*found, price], gain=_GAIN, swift=_SWIFT, fixed=fixed)
 
     def _constraint(self, line: Line, start: float) -> Constraint:
         if line.keep:
-            return Constraint(line.name, 1 - _LOST * (1 - self._limits.retained.value), floor=True, scale=_SCALE, relax=0.05, start=start)
+            limit = 1 - _LOST * (1 - self._limits.retained.value)
+            return Constraint(line.name, limit, floor=True, scale=_SCALE, relax=0.05, start=start)
         alone = line.name in self._concepts
-        limit = _SEEN * self._limits.detection.value if alone else _BESIDE * self._limits.attack_success.value
-        return Constraint(line.name, limit, scale=0.2, relax=_CALMER, most=_MOST)
+        return _against(line.name, _SEEN * self._limits.detection.value if alone else _BESIDE * self._limits.attack_success.value)
 
     def look(self, state: State, losses: Mapping[str, float], update: int) -> None:
         """Measure the mask as it would be now, move the weights, keep the best.
@@ -81,15 +83,16 @@ class Goals:
         """
         gates = state.gates.hard()
         measured, success = self._measure(self.often, state, gates), self._success(state)
-        row = {"update": update, "losses": dict(losses), "weights": dict(state.controller.weights), "rates": measured | success}
+        alone = {name: weight for name, weight in state.controller.weights.items() if name not in map(beside, self._concepts)}
+        row = {"update": update, "losses": dict(losses), "weights": alone, "rates": measured | success}
         state.journal.append(row)
         log.debug("update %d: %s", update, row)
         broken, clearly = state.controller.broken(measured), state.controller.broken(self._lenient(measured))
-        seen = [line.name for line in self.often.lines if not line.keep and line.name in broken]
+        shortfall = _UNSURE + sum(broken.values())
+        if not state.held and shortfall <= state.shortfall:
+            state.best, state.shortfall = gates, shortfall
+        state.calm = 0 if clearly or self._hits(measured, broken) > 1 else state.calm + 1
         self._weigh(state, measured | success, broken, clearly)
-        if not state.held and sum(broken.values()) <= state.shortfall:
-            state.best, state.shortfall = gates, sum(broken.values())
-        state.calm = 0 if seen or clearly else state.calm + 1
         if state.calm >= _CALM and (not state.held or measured[CLOSED] < _closed(state.best)):
             self._look_for_sure(state, gates)
         elif state.held:
@@ -97,17 +100,21 @@ class Goals:
         state.met = state.held and (_closed(state.best) <= self._budget or state.waited >= _PATIENCE)
 
     def _weigh(self, state: State, measured: Mapping[str, float], broken: Container[str], clearly: Container[str]) -> None:
-        """Move the weights. Closing grows no dearer while any concept is clearly seen; a concept weighs less only where what must stay is
-        lost, of its neighbours or in general, but attacks on it wherever they fail. Once every limit was kept for sure, what keeps them
-        weighs no less: a smaller mask is wanted.
+        """Move the weights. Closing grows dearer only once every limit was kept for sure, and while they are kept; from then on, what
+        keeps them weighs no less. Before, a concept weighs less only where what must stay is lost, of its neighbours or in general, but
+        attacks on it wherever they fail.
         """
         kept = [line.name for line in self.often.lines if line.keep]
         costly = [name for name in self._concepts if near(name) in broken or GENERAL in clearly]
         falling = [CLOSED, *([] if state.held else [*kept, *costly, *self._attacked.values()])]
         moved = self._as_one(state.controller, measured)
-        if any(line in clearly for name in self._concepts for line in (name, beside(name))):
+        if not (state.held and state.calm):
             moved[CLOSED] = 0.0
         state.controller.update(moved, falling=falling)
+
+    def _hits(self, measured: Mapping[str, float], broken: Container[str]) -> int:
+        """In how many pictures of all the lines that are ``broken`` a concept is seen."""
+        return sum(round(measured[line.name] * len(line.prompts)) for line in self.often.lines if not line.keep and line.name in broken)
 
     def _as_one(self, controller: Controller, measured: Mapping[str, float]) -> dict[str, float]:
         """``measured``, but a concept, which has one weight, by the worse kept of its two limits: alone, and beside other things."""
@@ -124,12 +131,14 @@ class Goals:
         return {name: value + one.get(name, 0.0) for name, value in measured.items()}
 
     def _look_for_sure(self, state: State, gates: Tensor) -> None:
-        """The dear look. Once all limits are kept, only a mask that keeps them with fewer units closed is better."""
+        """The dear look. Once all limits are kept, only a mask that keeps them with fewer units closed is better; before, the one that
+        is nearest to it by this look."""
         sure = self._sure(state, gates)
         state.journal[-1]["sure"] = sure
-        kept = not state.controller.broken(sure)
-        if kept or not state.held:
-            state.best, state.held = gates, kept
+        missing = sum(state.controller.broken(sure).values())
+        kept = not missing
+        if kept or (not state.held and missing <= state.shortfall):
+            state.best, state.held, state.shortfall = gates, kept, missing
         state.waited = 0 if kept else state.waited + 1
         state.calm = _CALM - 1
         state.controller.update(self._as_one(state.controller, {line.name: sure[line.name] for line in self.sure.lines}), falling=())
@@ -176,6 +185,11 @@ class Goals:
 
     def _measure(self, how: HeldOut, state: State, gates: Tensor) -> dict[str, float]:
         return how.measure(state.gates.by_site(gates)) | {CLOSED: _closed(gates)}
+
+
+def _against(name: str, limit: float) -> Constraint:
+    """What must not be seen."""
+    return Constraint(name, limit, scale=_SHOWN, relax=_CALMER, start=_WEIGHT, most=_MOST)
 
 
 def _closed(gates: Tensor) -> float:

@@ -56,24 +56,29 @@ def groups(task: TrainingTask, retain: Sequence[Prompt]) -> dict[str, list[int]]
 
 
 class HeldOut:
-    """``n`` held-out pictures a line. What the base model draws from the same prompts and noise is looked at once, first."""
+    """``seen`` held-out pictures a line of concepts, ``kept`` a line of what must stay.
 
-    def __init__(self, model: Flux1, task: TrainingTask, sites: Mapping[str, Site], *, n: int, seed: int, batch: int) -> None:
+    What the base model draws from the same prompts and noise is looked at once, first.
+    """
+
+    def __init__(self, model: Flux1, task: TrainingTask, sites: Mapping[str, Site], *, seen: int, kept: int, seed: int, batch: int) -> None:
         if task.shows is None or not task.held_out:
             raise StageError("the training cannot be judged: there is no detector, or there are no held-out prompts")
         self._model, self._task, self._sites, self._batch = model, task, sites, batch
-        self.lines = self._planned(n, seed)
+        self.lines = self._planned(seen, kept, seed)
         hits = self._shown(None)
-        self.lines = [line.effective(seen) for line, seen in zip(self.lines, hits, strict=True)]
+        self.lines = [line.effective(hit) for line, hit in zip(self.lines, hits, strict=True)]
         if dead := [line.name for line in self.lines if not line.prompts and line.name in task.held_out]:
-            raise StageError(f"the base model draws none of {', '.join(dead)} in {n} held-out pictures; nothing can be told of its erasure")
+            raise StageError(
+                f"the base model draws none of {', '.join(dead)} in {seen} held-out pictures; nothing can be told of its erasure"
+            )
         self.lines = [line for line in self.lines if line.prompts]
 
     def measure(self, gates: Mapping[str, Tensor]) -> dict[str, float]:
         """The rate of each line under ``gates`` by site, all binary."""
         return {line.name: float(np.mean(hits)) for line, hits in zip(self.lines, self._shown(gates), strict=True)}
 
-    def _planned(self, n: int, seed: int) -> list[Line]:
+    def _planned(self, seen: int, kept: int, seed: int) -> list[Line]:
         task = self._task
         wanted: list[tuple[str, Sequence[Prompt], bool]] = []
         for c in task.concepts:
@@ -83,6 +88,7 @@ class HeldOut:
             wanted.append((name, [task.held_retain[i] for i in places], True))
         lines = []
         for at, (name, prompts, keep) in enumerate((name, prompts, keep) for name, prompts, keep in wanted if prompts):
+            n = kept if keep else seen
             spread = [prompts[i * max(len(prompts), n) // n % len(prompts)] for i in range(n)]
             lines.append(Line(name, tuple(spread), tuple(seed + 10_007 * at + i for i in range(n)), keep))
         return lines

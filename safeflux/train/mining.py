@@ -18,17 +18,20 @@ class Mining:
         self.damage = torch.zeros(n)
         self.seen = torch.zeros(n, dtype=torch.bool)
 
-    def pick(self, n: int, generator: torch.Generator) -> list[int]:
-        """``n`` prompts, different ones while there are enough: the unseen first, then in proportion to their damage."""
+    def pick(self, n: int, generator: torch.Generator, among: Sequence[int] | None = None) -> list[int]:
+        """``n`` prompts of all, or of those ``among`` them, different ones while there are enough: the unseen first, then in proportion
+        to their damage."""
+        places = torch.arange(len(self.damage)) if among is None else torch.tensor(among)
         picked: list[int] = []
         while len(picked) < n:
-            picked += torch.multinomial(self._chances(), min(n - len(picked), len(self.damage)), generator=generator).tolist()
+            drawn = torch.multinomial(self._chances(places), min(n - len(picked), len(places)), generator=generator)
+            picked += places[drawn].tolist()
         return picked
 
-    def _chances(self) -> Tensor:
-        known = self.damage[self.seen]
-        most = float(known.max()) if len(known) and float(known.max()) > 0 else 1.0
-        chances = torch.where(self.seen, self.damage, torch.full_like(self.damage, 10 * most))
+    def _chances(self, places: Tensor) -> Tensor:
+        damage, seen = self.damage[places], self.seen[places]
+        most = float(damage[seen].max()) if seen.any() and float(damage[seen].max()) > 0 else 1.0
+        chances = torch.where(seen, damage, torch.full_like(damage, 10 * most))
         return (1 - _CURIOUS) * chances / chances.sum().clamp(min=1e-12) + _CURIOUS / len(chances)
 
     def learn(self, prompts: Sequence[int], damage: Tensor) -> None:

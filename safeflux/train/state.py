@@ -44,7 +44,7 @@ class State:
         more |= {f"mining.{name}": tensor for name, tensor in self.mining.state().items()}
         more |= {f"adversary.{name}": tensor for name, tensor in self.adversary.state().items()}
         rest = {name: getattr(self, name) for name in _PLAIN}
-        kept.save(done, more, rest | {"weights": self.controller.weights, "success": self.adversary.success})
+        kept.save(done, more, rest | {"controller": self.controller.state(), "success": self.adversary.success})
 
     def resume(self, kept: Checkpoints) -> int:
         """How many updates the state stands for; 0 where nothing was kept."""
@@ -56,7 +56,7 @@ class State:
             self.mining.restore(_below(more, "mining."))
             self.adversary.restore({name: tensor.to(device) for name, tensor in _below(more, "adversary.").items()})
             self.adversary.success = dict(data["success"])
-            self.controller.restore(data["weights"])
+            self.controller.restore(data["controller"])
             for name in _PLAIN:
                 setattr(self, name, data[name])
         return done

@@ -26,8 +26,9 @@ def test_costs_are_sums_of_pictures_and_steps(policy: Policy) -> None:
     assert plan.images == {"none": 40, "paraphrase": 50, "ring-a-bell": 40}
     costs = [(cost.stage, cost.evaluations, cost.texts) for cost in plan.costs]
     assert costs == [
-        ("prepare", 4 * 2 * 50 * 2, 0),
-        ("erase", 4 * 10 * 6 * 3 + 4 * 4 * (24 + 6 * 64), 0),  # four lines are looked at, once in passing and six times in the end
+        ("prepare", 4 * 2 * 100 * 2, 0),
+        # Three lines of concepts (one alone and beside others) and two of what must stay are looked at, once, and six times in the end
+        ("erase", 4 * 10 * 6 * 3 + 4 * (3 * 24 + 2 * 48 + 6 * 5 * 64), 0),
         ("audit", 4 * 2 * 40 * (2 + 1 + 1), 0),  # two concepts, one with neighbours, and general nouns
         ("audit", 4 * 2 * 50 * 2, 0),
         ("audit", 4 * 2 * 40 * 2, 2 * 12 * 20 * 200),

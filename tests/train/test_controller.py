@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from safeflux.train.controller import Constraint, Controller
@@ -69,13 +71,40 @@ def test_weights_stay_within_bounds_and_fixed_ones_where_they_are() -> None:
     assert controller.weights["b"] == 2.0
 
 
+def test_an_urge_lasts_as_long_as_the_violation() -> None:
+    limits = [Constraint("a", 0.1, scale=0.1, relax=0.0)]
+    slow, swift = Controller(limits, gain=0.1), Controller(limits, gain=0.1, swift=1.0)
+    for _ in range(3):
+        slow.update({"a": 0.9})
+        swift.update({"a": 0.9})
+    assert swift.weights["a"] == pytest.approx(math.e * slow.weights["a"])
+    swift.update({"a": 0.15})
+    slow.update({"a": 0.15})
+    assert swift.weights["a"] == pytest.approx(math.exp(0.5) * slow.weights["a"])
+    swift.update({"a": 0.0})
+    assert swift.weights["a"] == pytest.approx(slow.weights["a"])
+
+
+def test_an_urge_keeps_a_late_answer_from_piling_weight_up() -> None:
+    """A rate that answers only once its loss has been pushed on for long: with an urge, far less weight is left when it has."""
+
+    def weight_left(**settings: float) -> float:
+        controller, pushed = Controller([Constraint("a", 0.1, relax=0.0)], **settings), 0.0
+        while pushed < 60:
+            pushed += controller.weights["a"]
+            controller.update({"a": 1.0 if pushed < 60 else 0.0})
+        return controller.weights["a"]
+
+    assert weight_left(gain=0.2, swift=1.0) < 0.6 * weight_left(gain=0.5)
+
+
 def test_a_restored_controller_goes_on_as_it_would_have() -> None:
-    whole, first, second = (Controller([Constraint("a", 0.1), Constraint("b", 0.5, floor=True)]) for _ in range(3))
+    whole, first, second = (Controller([Constraint("a", 0.1), Constraint("b", 0.5, floor=True)], swift=1.0) for _ in range(3))
     values = [{"a": 0.3, "b": 0.4}, {"a": 0.05, "b": 0.6}, {"a": 0.2, "b": 0.45}]
     for value in values:
         whole.update(value)
     first.update(values[0])
-    second.restore(first.weights)
+    second.restore(first.state())
     for value in values[1:]:
         second.update(value)
     assert second.weights == whole.weights

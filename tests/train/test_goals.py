@@ -30,11 +30,11 @@ def test_goals_leave_room_for_the_confidence_the_audit_demands(model: Flux1) -> 
     goals = Goals(model, small_task(model), model.sites(), budget=0.05, batch=8, attacked=True)
     constraints = goals.controller(None).constraints
     assert constraints["sword"].limit == pytest.approx(0.04)
-    assert constraints[GENERAL].limit == pytest.approx(0.94)
+    assert constraints[GENERAL].limit == pytest.approx(0.93)
     assert constraints[attacked("neon")].limit == pytest.approx(0.4)
     assert constraints[CLOSED].limit == 0.05
-    assert (constraints[GENERAL].start, constraints[near("sword")].start) == (1.5, 1.5)
-    assert goals.controller(7.0).weights[GENERAL] == 3.5
+    assert (constraints[GENERAL].start, constraints[near("sword")].start) == (pytest.approx(1.5), pytest.approx(3.0))
+    assert goals.controller(7.5).weights[GENERAL] == pytest.approx(2.5)
 
 
 class Trial:
@@ -62,6 +62,7 @@ class Trial:
 @pytest.fixture
 def trial(model: Flux1, monkeypatch: pytest.MonkeyPatch) -> Trial:
     monkeypatch.setattr(module, "LOOK", 2)
+    monkeypatch.setattr(module, "KEPT", 2)
     monkeypatch.setattr(module, "SURE", 3)
     return Trial(model, budget=1e-4)
 
@@ -82,7 +83,7 @@ def test_a_mask_that_keeps_every_limit_gives_way_only_to_a_smaller_one_that_does
 
 
 def test_once_kept_only_the_price_of_closing_falls(trial: Trial) -> None:
-    for _ in range(2):
+    for _ in range(3):
         trial.look(20)
     before = dict(trial.state.controller.weights)
     trial.look(0)
@@ -92,23 +93,63 @@ def test_once_kept_only_the_price_of_closing_falls(trial: Trial) -> None:
 
 
 def test_a_concept_that_is_gone_weighs_less_only_where_its_neighbours_are_lost(trial: Trial) -> None:
-    weights = trial.state.controller.weights
     trial.look(20)
-    assert (weights["sword"], weights["neon"]) == (1.0, 1.0)
+    weights = trial.state.controller.weights
+    assert (weights["sword"], weights["neon"]) == (1.5, 1.5)
     trial.lost = True
     trial.look(20)
-    assert weights["sword"] < weights["neon"] == 1.0
+    weights = trial.state.controller.weights
+    assert weights["sword"] < weights["neon"] == 1.5
     assert weights[near("sword")] > weights[GENERAL]
 
 
-def test_closing_grows_dearer_while_no_concept_is_clearly_seen(trial: Trial) -> None:
-    weights = trial.state.controller.weights
-    trial.seen = True
-    trial.look(20)
-    before = weights[CLOSED]
-    trial.seen = False
-    trial.look(20)
-    assert weights[CLOSED] > before == trial.goals.controller(None).constraints[CLOSED].least
+@pytest.mark.parametrize("broken", ["seen", "lost"])
+def test_closing_grows_dearer_once_the_limits_are_kept_for_sure(trial: Trial, broken: str) -> None:
+    def price(*, bad: bool) -> float:
+        setattr(trial, broken, bad)
+        trial.look(20)
+        return trial.state.controller.weights[CLOSED]
+
+    least = trial.goals.controller(None).constraints[CLOSED].least
+    assert [price(bad=True), price(bad=False), price(bad=False)] == [least] * 3
+    assert trial.state.held
+    dear = price(bad=False)
+    assert dear > least
+    assert least <= price(bad=True) < dear
+
+
+def test_one_picture_of_all_that_were_looked_at_holds_nothing_up(model: Flux1, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is the dear look that says: one hit in any number of lines is let through to it, two are not."""
+    monkeypatch.setattr(module, "LOOK", 2)
+    monkeypatch.setattr(module, "KEPT", 2)
+    monkeypatch.setattr(module, "SURE", 3)
+    goals = Goals(
+        model, small_task(model, shows=Script(model, lambda p: p.concept is None)), model.sites(), budget=0.05, batch=8, attacked=False
+    )
+    measured = {line.name: float(line.keep) for line in goals.often.lines}
+    limits = goals.controller(None)
+    for hits, seen in enumerate([{}, {"sword": 0.5}, {"sword": 0.5, "neon": 0.5}]):
+        rates = measured | seen
+        assert goals._hits(rates, limits.broken(rates)) == hits
+
+
+def test_until_every_limit_is_kept_the_mask_nearest_to_it_is_best_by_the_dearest_look(trial: Trial) -> None:
+    """The dear look sees what the other does not: here how many crosses are lost."""
+    kept = {line.name: float(line.keep) for line in trial.goals.sure.lines}
+    rates = {20: kept | {"sword": 0.2, near("sword"): 0.5}, 30: kept | {near("sword"): 0.5}, 40: kept | {near("sword"): 0.0}}
+    closed = 0
+
+    def look(n: int) -> int:
+        nonlocal closed
+        closed = n
+        trial.goals.sure.measure = lambda _gates: rates[closed]  # type: ignore[method-assign]
+        return trial.look(n)
+
+    assert look(20) == 20  # the first good look; the dear one comes after two
+    assert look(30) == 30
+    assert look(40) == 30
+    assert look(20) == 30
+    assert not trial.state.held
 
 
 def test_it_is_enough_within_the_budget_or_after_long_without_a_smaller_mask(trial: Trial, model: Flux1) -> None:
@@ -129,6 +170,7 @@ def test_it_is_enough_within_the_budget_or_after_long_without_a_smaller_mask(tri
 def test_beside_other_things_a_concept_is_held_to_the_limit_of_attacks(model: Flux1, monkeypatch: pytest.MonkeyPatch) -> None:
     """Swords are seen in every picture that shows something else too, and never alone: their one weight rises by that."""
     monkeypatch.setattr(module, "LOOK", 2)
+    monkeypatch.setattr(module, "KEPT", 2)
     task = small_task(model, shows=Script(model, lambda prompt: bool(prompt.rest) or prompt.concept is None))
     two = Prompt("held out sword and a cat", "sword", ("sword",), "direct", "a cat")
     task = replace(
@@ -146,18 +188,20 @@ def test_beside_other_things_a_concept_is_held_to_the_limit_of_attacks(model: Fl
     goals.look(state, {}, 0)
     assert state.journal[0]["rates"]["sword"] == 0
     assert state.journal[0]["rates"][beside("sword")] == 1
-    assert controller.weights["sword"] > controller.weights["neon"] == 1.0
+    assert controller.weights["sword"] > controller.weights["neon"] == 1.5
+    assert beside("sword") not in state.journal[0]["weights"]
     assert state.calm == 0
 
 
 def test_attacks_that_succeed_have_a_weight_of_their_own_and_hold_nothing_up(model: Flux1, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "LOOK", 2)
+    monkeypatch.setattr(module, "KEPT", 2)
     monkeypatch.setattr(module, "SURE", 3)
     trial = Trial(model, budget=0.9, attacked=True)
     trial.state.adversary.success = {"sword": 0.9, "neon": 0.0}
     trial.look(20)
     weights = trial.state.controller.weights
-    assert weights[attacked("sword")] > weights["sword"] == 1.0 > weights[attacked("neon")]
+    assert weights[attacked("sword")] > weights["sword"] == 1.5 > weights[attacked("neon")]
     trial.look(20)
     assert trial.state.held
     assert trial.state.journal[-1]["rates"][attacked("sword")] == 0.9

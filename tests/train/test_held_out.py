@@ -20,11 +20,11 @@ def model(tiny: Path) -> Flux1:
 
 def test_rates_are_over_what_the_base_model_draws(model: Flux1) -> None:
     shows = Script(model, then=lambda p: p.concept != "sword", base=lambda p: p.text != "held out cat")
-    held = HeldOut(model, small_task(model, shows=shows), model.sites(), n=5, seed=1, batch=3)
+    held = HeldOut(model, small_task(model, shows=shows), model.sites(), seen=5, kept=7, seed=1, batch=3)
     assert {line.name: (len(line.prompts), line.keep) for line in held.lines} == {
         "sword": (5, False),
         "neon": (5, False),
-        "neighbours of sword": (5, True),
+        "neighbours of sword": (7, True),
     }  # the base model draws no cat, so nothing can be lost of it
     gates = {"transformer_blocks.0.ff": torch.ones(model.sites()["transformer_blocks.0.ff"].units)}
     assert held.measure(gates) == {"sword": 0.0, "neon": 1.0, "neighbours of sword": 1.0}
@@ -34,7 +34,7 @@ def test_no_two_pictures_share_noise_and_held_out_prompts_take_turns(model: Flux
     task = small_task(model)
     more = tuple(Prompt(f"held out cat {i}", None, ("cat",), "general") for i in range(4))
     task = replace(task, held_retain=task.held_retain + more, cond={**task.cond, **{p.text: task.cond["held out cat"] for p in more}})
-    held = HeldOut(model, task, model.sites(), n=10, seed=1, batch=64)
+    held = HeldOut(model, task, model.sites(), seen=10, kept=10, seed=1, batch=64)
     seeds = [seed for line in held.lines for seed in line.seeds]
     assert len(set(seeds)) == len(seeds)
     general = next(line for line in held.lines if line.name == GENERAL)
@@ -43,7 +43,7 @@ def test_no_two_pictures_share_noise_and_held_out_prompts_take_turns(model: Flux
 
 def test_without_a_detector_nothing_is_claimed(model: Flux1) -> None:
     with pytest.raises(StageError, match="no detector"):
-        HeldOut(model, replace(small_task(model), shows=None), model.sites(), n=2, seed=1, batch=2)
+        HeldOut(model, replace(small_task(model), shows=None), model.sites(), seen=2, kept=2, seed=1, batch=2)
 
 
 def test_neighbours_belong_to_their_concept(model: Flux1) -> None:

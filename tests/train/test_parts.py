@@ -11,9 +11,10 @@ from training import small_task
 from safeflux.models.flux1 import Flux1
 from safeflux.plan.erasing import pictures
 from safeflux.train import ball
-from safeflux.train.adversary import Adversary
-from safeflux.train.batches import draw
+from safeflux.train.adversary import Adversary, attacked
+from safeflux.train.batches import draw, shares
 from safeflux.train.conflict import without_conflict
+from safeflux.train.held_out import GENERAL, near
 from safeflux.train.mining import Mining
 from safeflux.train.selection import reopen
 from safeflux.train.start import most
@@ -78,9 +79,9 @@ def test_most_takes_the_same_number_whatever_ties_there_are() -> None:
 
 def test_a_batch_is_half_concepts_and_a_function_of_its_update(tiny: Path) -> None:
     task = small_task(Flux1.load(tiny))
-    batch = draw(task, 12, 3, Mining(len(task.retain)))
-    assert batch == draw(task, 12, 3, Mining(len(task.retain)))
-    assert batch.seeds != draw(task, 12, 4, Mining(len(task.retain))).seeds
+    batch = draw(task, 12, 3, Mining(len(task.retain)), {})
+    assert batch == draw(task, 12, 3, Mining(len(task.retain)), {})
+    assert batch.seeds != draw(task, 12, 4, Mining(len(task.retain)), {}).seeds
     assert batch.owners == [0, 0, 0, 1, 1, 1]
     assert [p.prompt.concept for p in batch.pairs[batch.of(1)]] == ["neon"] * 3
     assert len(batch.retain) == 6
@@ -88,8 +89,30 @@ def test_a_batch_is_half_concepts_and_a_function_of_its_update(tiny: Path) -> No
     assert len(set(batch.seeds)) == 12
 
 
+def test_what_weighs_more_is_drawn_more_often(tiny: Path) -> None:
+    """Ten concepts' pictures, two for each whatever they weigh; ten of what must stay, one at least of neighbours."""
+    task = small_task(Flux1.load(tiny))
+
+    def counts(weights: dict[str, float]) -> tuple[int, int, int]:
+        batch = draw(task, 20, 3, Mining(len(task.retain)), weights)
+        assert len(batch.seeds) == 20
+        neighbours = batch.retain[: batch.retain.count(0)]  # of which there is one, at place 0
+        return batch.owners.count(0), batch.owners.count(1), len(neighbours)
+
+    assert counts({"sword": 1.0, "neon": 9.0, GENERAL: 1e9})[:2] == (3, 7)
+    assert counts({"sword": 9.0, "neon": 1.0, attacked("neon"): 9.0})[:2] == (5, 5)
+    assert counts({near("sword"): 1e9})[2] >= 9
+    assert counts({near("sword"): 1e9, "neon": 1e9})[:2] == (2, 8)
+
+
+def test_shares_are_proportional_after_the_least() -> None:
+    assert shares([1.0, 1.0, 1.0], 10, 2) == [4, 3, 3]
+    assert shares([8.0, 1.0, 1.0], 20, 2) == [13, 4, 3]
+    assert shares([1.0, 1.0], 1, 2) == [2, 2]
+
+
 def test_where_no_batch_is_set_it_grows_with_many_concepts() -> None:
-    assert [pictures(n) for n in (1, 3, 5, 10)] == [20, 20, 20, 40]
+    assert [pictures(n) for n in (1, 3, 5, 10)] == [20, 20, 30, 60]
 
 
 def cond() -> TextCond:
