@@ -33,7 +33,7 @@ from safeflux.types import Masks, Progress, Prompt, Shows, TextCond
 log = logging.getLogger(__name__)
 
 HELD_OUT = 24  # prompts of each kind that the training is judged by
-_NEAR = 2  # prompts to train on for each concept's neighbours, for each of its own
+_KEPT = 2  # prompts to train on for what must stay, a concept, for each pair of the concept's own
 BORDER = 0.12  # mean absolute difference of the outer eighth, of 1, up to which two backgrounds agree
 
 
@@ -190,11 +190,10 @@ def retained(policy: Policy, per_concept: int, seed: int, *, split: prompts.Spli
     Only those to train on ask for two things at once: what must stay is audited by one at a time, and held to that.
     """
     found: list[Prompt] = []
-    near = _NEAR if split == "train" else 1
+    per_concept *= _KEPT if split == "train" else 1
     for concept in policy.concepts:
         if concept.retain:
-            n, category = near * per_concept, concept.category
-            found += prompts.retained(concept.retain, n, split=split, seed=seed, kind="neighbour", category=category)
+            found += prompts.retained(concept.retain, per_concept, split=split, seed=seed, kind="neighbour", category=concept.category)
     if policy.retain:
         found += prompts.retained(
             policy.retain, per_concept * max(4, len(policy.concepts)), split=split, seed=seed, kind="general", two=split == "train"

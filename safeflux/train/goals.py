@@ -28,11 +28,11 @@ _SHOWN, _SCALE = 0.2, 0.05  # so large an excess, of a rate that has to be low o
 _SEEN, _BESIDE, _LOST = 0.2, 0.6, 0.35
 _WEIGHT, _MOST = 1.5, 10.0  # of a concept, and of attacks on it: at first, and at most
 _CALMER = 0.5  # part of the gain by which the weight of a concept that is not seen falls
-_PATIENCE = 4  # looks after the limits were kept without a smaller mask that keeps them, until it is enough
+_PATIENCE = 5  # looks after the limits were kept without a smaller mask that keeps them, until it is enough
 _UNSURE = 1e3  # shortfall of a mask that was not measured for sure: larger than any that was
 _CALM = 2  # looks in a row that must be good before the dear one is taken
 _KEEP, _NEAR = 4.5, 2 / 3  # what all that must stay weighs at first, and how much of that neighbours do
-_PRICE, _DEAREST = 0.1, 1.0  # of closing the whole budget: at first and at least, and at most
+_PRICE, _DEAREST = 0.1, 0.15  # of closing the whole budget: at first and at least, and at most
 
 
 class Goals:
@@ -62,7 +62,7 @@ class Goals:
         whole = _KEEP if beta is None else beta
         general = whole * (1 - _NEAR) if neighbours else whole
         part = whole - (general if GENERAL in kept else 0.0)
-        found = [self._constraint(line, general if line.name == GENERAL else part / neighbours) for line in self.often.lines]
+        found = [self._constraint(line, general if line.name == GENERAL else part / max(1, neighbours)) for line in self.often.lines]
         limit = self._limits.attack_success.value  # all of it: gates that are still noisy give more way than a mask
         found += [_against(name, limit) for name in self._attacked.values()]
         fixed = () if beta is None else tuple(line.name for line in self.often.lines if line.keep)

@@ -37,6 +37,18 @@ def test_goals_leave_room_for_the_confidence_the_audit_demands(model: Flux1) -> 
     assert goals.controller(7.5).weights[GENERAL] == pytest.approx(2.5)
 
 
+def test_without_neighbours_all_that_must_stay_is_the_rest(model: Flux1) -> None:
+    task = small_task(model)
+    alone = replace(
+        task,
+        concepts=task.concepts[1:],
+        retain=task.retain[1:],
+        held_retain=tuple(p for p in task.held_retain if not p.is_near(task.concepts[0])),
+    )
+    controller = Goals(model, alone, model.sites(), budget=0.05, batch=8, attacked=False).controller(7.5)
+    assert controller.weights[GENERAL] == 7.5
+
+
 class Trial:
     """Goals, and a state whose mask is whatever a test wants it to be. ``seen``: whether the detector sees concepts; ``lost``: no cross."""
 
@@ -155,7 +167,7 @@ def test_until_every_limit_is_kept_the_mask_nearest_to_it_is_best_by_the_dearest
 def test_it_is_enough_within_the_budget_or_after_long_without_a_smaller_mask(trial: Trial, model: Flux1) -> None:
     for _ in range(2):
         trial.look(20)
-    for _ in range(3):
+    for _ in range(4):
         trial.look(20)
         assert not trial.state.met
     trial.look(20)
