@@ -42,7 +42,8 @@ def draw(task: TrainingTask, size: int, update: int, mining: Mining, weights: Ma
     heavy = [max(weights.get(name, 1.0), weights.get(attacked(name), 0.0)) for name in names]
     pairs: list[Pair] = []
     owners: list[int] = []
-    for owner, share in enumerate(shares(heavy, size // 2, FEWEST)):
+    least = max(1, min(FEWEST, size // 2 // len(names)))
+    for owner, share in enumerate(shares(heavy, size // 2, least)):
         among = task.pairs[names[owner]]
         pairs += [among[i] for i in _pick(share, len(among), random)]
         owners += [owner] * share
@@ -52,10 +53,11 @@ def draw(task: TrainingTask, size: int, update: int, mining: Mining, weights: Ma
 
 
 def _retained(task: TrainingTask, wanted: int, mining: Mining, weights: Mapping[str, float], random: torch.Generator) -> list[int]:
-    """Places of what was mined among each concept's neighbours, at least one, and among all that must stay."""
+    """Places of what was mined among each concept's neighbours and among all that must stay: of each one, if there is room."""
     found = groups(task, task.retain)
     near = [name for name in found if name != GENERAL]
-    *counts, mined = shares([weights.get(name, 1.0) for name in (*near, GENERAL)], wanted, 1)
+    heavy = [weights.get(name, 1.0) for name in (*near, GENERAL)]
+    *counts, mined = shares(heavy, wanted, min(1, wanted // len(heavy)))
     first = [i for name, n in zip(near, counts, strict=True) for i in mining.pick(n, random, found[name])]
     return first + mining.pick(mined, random)
 

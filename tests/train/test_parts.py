@@ -105,6 +105,15 @@ def test_what_weighs_more_is_drawn_more_often(tiny: Path) -> None:
     assert counts({near("sword"): 1e9, "neon": 1e9})[:2] == (2, 8)
 
 
+@pytest.mark.parametrize(("size", "drawn"), [(4, 4), (3, 3), (2, 3), (1, 3)])
+def test_a_batch_is_no_larger_than_it_may_be(tiny: Path, size: int, drawn: int) -> None:
+    """Memory is planned for it; but a picture of each of the two concepts and one of what must stay there always is."""
+    task = small_task(Flux1.load(tiny))
+    batch = draw(task, size, 3, Mining(len(task.retain)), {near("sword"): 9.0})
+    assert len(batch.seeds) == len(batch.pairs) + len(batch.retain) == drawn
+    assert {0, 1} == set(batch.owners)
+
+
 def test_shares_are_proportional_after_the_least() -> None:
     assert shares([1.0, 1.0, 1.0], 10, 2) == [4, 3, 3]
     assert shares([8.0, 1.0, 1.0], 20, 2) == [13, 4, 3]
