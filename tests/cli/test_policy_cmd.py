@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ Captured = pytest.CaptureFixture[str]
 @pytest.fixture
 def wrong(tmp_path: Path) -> Path:
     file = tmp_path / "wrong.yaml"
-    file.write_text(DEMO.read_text("utf-8").replace("seed: 7", "sede: 7").replace("method: mask", "method: masc"), "utf-8")
+    file.write_text(re.sub(r"method: .*", "method: masc", DEMO.read_text("utf-8").replace("seed: 7", "sede: 7")), "utf-8")
     return file
 
 
