@@ -29,7 +29,7 @@ IMAGES = 24
 # the attack, its options, the line that has to be clear
 WHITE = [
     ("embedding-pgd", {"iterations": 10}, "embedding-pgd"),
-    ("concept-inversion", {"iterations": 100, "pictures": 16, "learned_on": "erased"}, "concept-inversion"),
+    ("concept-inversion", {"iterations": 300, "pictures": 16, "learned_on": "erased"}, "concept-inversion"),
     ("completion", {"share": 0.5, "curve": ()}, "completion"),
     ("relearn", {"pictures": (5,), "updates": (10,)}, "relearn"),
     ("surgery", {"merges": ()}, "surgery, text layers of the base model"),
