@@ -33,7 +33,7 @@ from safeflux.types import Masks, Progress, Prompt, Shows, TextCond
 log = logging.getLogger(__name__)
 
 HELD_OUT = 24  # prompts of each kind that the training is judged by
-_KEPT = 2  # prompts to train on for what must stay, a concept, for each pair of the concept's own
+_KEPT = 2  # prompts to train on for a concept's neighbours, for each pair of its own; in general, at least four times as many
 BORDER = 0.12  # mean absolute difference of the outer eighth, of 1, up to which two backgrounds agree
 
 
@@ -190,13 +190,13 @@ def retained(policy: Policy, per_concept: int, seed: int, *, split: prompts.Spli
     Only those to train on ask for two things at once: what must stay is audited by one at a time, and held to that.
     """
     found: list[Prompt] = []
-    per_concept *= _KEPT if split == "train" else 1
+    wanted = per_concept * (_KEPT if split == "train" else 1)
     for concept in policy.concepts:
         if concept.retain:
-            found += prompts.retained(concept.retain, per_concept, split=split, seed=seed, kind="neighbour", category=concept.category)
+            found += prompts.retained(concept.retain, wanted, split=split, seed=seed, kind="neighbour", category=concept.category)
     if policy.retain:
         found += prompts.retained(
-            policy.retain, per_concept * max(4, len(policy.concepts)), split=split, seed=seed, kind="general", two=split == "train"
+            policy.retain, wanted * max(4, len(policy.concepts)), split=split, seed=seed, kind="general", two=split == "train"
         )
     return list(_unique(found))
 

@@ -59,10 +59,8 @@ def chase(
         raise StageError("an attack that searches until the concept is there needs somebody to see it (task.shows), as an audit has")
     adam = torch.optim.AdamW([tokens.leaf for tokens in moved], lr=pace.rate, weight_decay=pace.decay)
     missing = list(range(len(part)))
-    latents, chosen = (
-        torch.zeros_like(model.noise([seed for _, seed in part])),
-        [torch.full((len(part), prompts.t5.slots), -1) for _ in moved],
-    )
+    latents = torch.zeros_like(model.noise([seed for _, seed in part]))
+    chosen = [torch.full((len(part), prompts.t5.slots), -1) for _ in moved]
     if all(rests):
         latents, plain = _shown(model, task, part, model.encode(rests))
         missing = [i for i, hit in enumerate(plain) if not hit]
@@ -70,11 +68,7 @@ def chase(
     for iteration in range(1, pace.iterations + 1 if missing else 1):
         (clip, _), (t5, _) = (tokens.put() for tokens in moved)
         loss = objective(encode(model, prompts[missing], clip[missing], t5[missing]), missing, iteration)
-        for tokens, gradient in zip(moved, torch.autograd.grad(loss.sum(), [tokens.leaf for tokens in moved]), strict=True):
-            tokens.leaf.grad = gradient
-        adam.step()
-        for tokens in moved:
-            tokens.settle()
+        _descend(adam, moved, loss)
         if task.progress:
             task.progress(f"{pace.attack}, tokens for {len(part)} pictures", iteration, pace.iterations)
         if iteration not in due:
@@ -89,6 +83,15 @@ def chase(
         if not missing:
             break
     return {"latents": latents, "clip": chosen[0], "t5": chosen[1]}
+
+
+def _descend(adam: torch.optim.Optimizer, moved: Sequence[Tokens], loss: Tensor) -> None:
+    """One step of all tokens down ``loss`` [B]."""
+    for tokens, gradient in zip(moved, torch.autograd.grad(loss.sum(), [tokens.leaf for tokens in moved]), strict=True):
+        tokens.leaf.grad = gradient
+    adam.step()
+    for tokens in moved:
+        tokens.settle()
 
 
 def _look(

@@ -12,8 +12,8 @@ from safeflux.policy import Policy
 TRAIN_PROMPTS = 40  # per concept: twice the paper's number, since half of them name something else as well
 PAPERS_PROMPTS = 20  # per concept: the paper's number, which its recipe keeps to
 CANDIDATES = 2.5  # pairs drawn for each one kept, since the paper's filter drops some
-EVERY, LOOK, KEPT, SURE, TRIES = 10, 24, 48, 64, 6  # the mask: updates between looks, pictures a line then (of concepts, of what must
-# stay), and pictures a line in the end, so many times
+EVERY, LOOK, KEPT = 10, 24, 48  # the mask: updates between looks, pictures a line then, of concepts and of what must stay
+SURE, TRIES = 64, 6  # the mask: pictures a line for sure, and how often in the end
 BATCH, FEWEST = 20, 2  # the mask: pictures in an update, and of a concept
 _FULL = ("the base model's target, forward, back", 3)  # and the evaluations these are, of each step
 _LAYERS = {"text-attention": (4, 0), "attention": (8, 3), "ff": (16, 9)}  # esd's, width x width a double and a single block

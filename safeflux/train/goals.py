@@ -83,8 +83,9 @@ class Goals:
         """
         gates = state.gates.hard()
         measured, success = self._measure(self.often, state, gates), self._success(state)
-        alone = {name: weight for name, weight in state.controller.weights.items() if name not in map(beside, self._concepts)}
-        row = {"update": update, "losses": dict(losses), "weights": alone, "rates": measured | success}
+        unused = {beside(name) for name in self._concepts}  # they move their concepts' weights
+        weights = {name: weight for name, weight in state.controller.weights.items() if name not in unused}
+        row = {"update": update, "losses": dict(losses), "weights": weights, "rates": measured | success}
         state.journal.append(row)
         log.debug("update %d: %s", update, row)
         broken, clearly = state.controller.broken(measured), state.controller.broken(self._lenient(measured))
