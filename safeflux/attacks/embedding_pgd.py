@@ -129,7 +129,7 @@ def search(model: Flux1, noise: Tensor, cond: TextCond, target: Tensor, seeds: S
 
 def _start(cond: TextCond, seeds: Sequence[int], restart: int, radius: float) -> TextCond:
     if restart == 0:
-        return TextCond(torch.zeros_like(cond.sequence, dtype=torch.float32), torch.zeros_like(cond.pooled, dtype=torch.float32))
+        return ball.nothing(cond)
     rows = [ball.random_start(cond[[i]], radius, torch.Generator().manual_seed((s << 16) + restart)) for i, s in enumerate(seeds)]
     return TextCond.cat(rows)
 

@@ -28,8 +28,7 @@ from safeflux.files import write_atomic
 from safeflux.models.flux1 import Flux1
 from safeflux.models.sites import Site, choose, gated
 from safeflux.plan.erasing import EVERY, pictures
-from safeflux.train import ball
-from safeflux.train.adversary import Adversary, attacked
+from safeflux.train.adversary import Adversary, Attack, attacked
 from safeflux.train.batches import Batch, draw
 from safeflux.train.checkpoints import Checkpoints
 from safeflux.train.conflict import without_conflict
@@ -76,7 +75,7 @@ def mask(
     batch: int | None = None,
     beta: float | None = None,
     budget: float = 0.05,
-    rate: float = 0.3,
+    rate: float = 0.25,
     radius: float = 0.1,
     surgery: bool = True,
     start: Literal["even", "wanda"] = "even",
@@ -127,7 +126,7 @@ def _train(setup: Setup, goals: Goals, state: State, kept: Checkpoints, updates:
         setup.progress("train the mask", update, updates.stop)
         state.gates.anneal(1.0 if setup.task.begun else min(1.0, update / _ANNEALED))
         state.tool.param_groups[0]["lr"] = setup.rate * min(1.0, _SWIFT / (update + 1))
-        losses = _update(setup, state, draw(setup.task, setup.batch, update, state.mining, state.controller.weights), update)
+        losses = _update(setup, state, _drawn(setup, state, update), update)
         if (update + 1) % EVERY == 0 or update + 1 == updates.stop:
             goals.look(state, losses, update + 1)
             state.save(kept, update + 1)
@@ -136,9 +135,12 @@ def _train(setup: Setup, goals: Goals, state: State, kept: Checkpoints, updates:
 def _selected(setup: Setup, goals: Goals, state: State, update: int) -> Tensor:
     """The best mask without the units that it closes in vain: binary gates [units]."""
     setup.progress("reopen what need not be closed", 0, 1)
-    batches = (draw(setup.task, setup.batch, update + i, state.mining, state.controller.weights) for i in range(_WEIGHED))
-    cost = torch.stack([_cost_of_opening(setup, state, batch) for batch in batches]).mean(0)
+    cost = torch.stack([_cost_of_opening(setup, state, _drawn(setup, state, update + i)) for i in range(_WEIGHED)]).mean(0)
     return reopen(state.best, cost, state.gates.shut, goals.unharmed(state))
+
+
+def _drawn(setup: Setup, state: State, update: int) -> Batch:
+    return draw(setup.task, setup.batch, update, state.mining, state.controller.weights, adversary=state.adversary.radius > 0)
 
 
 def _silent(what: str, done: int, total: int) -> None:
@@ -150,7 +152,8 @@ def _begin(setup: Setup, controller: Controller, radius: float) -> State:
     gates.shut = gates.closing(setup.task.shut)
     gates.begin(gates.closing(setup.task.begun), _BEGUN)
     tool = torch.optim.SGD([gates.logits], lr=setup.rate, momentum=0.9, dampening=0.9)
-    return State(gates, tool, controller, Mining(len(setup.task.retain)), Adversary(radius, setup.task.seed), gates.hard())
+    adversary = Adversary(radius, setup.model, setup.task, setup.sites, recompute=setup.recompute)
+    return State(gates, tool, controller, Mining(len(setup.task.retain)), adversary, gates.hard())
 
 
 def _update(setup: Setup, state: State, batch: Batch, update: int) -> dict[str, float]:
@@ -160,8 +163,9 @@ def _update(setup: Setup, state: State, batch: Batch, update: int) -> dict[str, 
     matter move as fast as those that do, and close.
     """
     gates, weights = state.gates, state.controller.weights
+    attacks = state.adversary.step(gates.by_site(gates.hard()), batch.attacked)
     gate = gates.sample(torch.Generator().manual_seed(setup.task.seed * 100_019 + update))
-    erase, retain, losses = _gradients(setup, state, batch, gate.detach())
+    erase, retain, losses = _gradients(setup, state, batch, attacks, gate.detach())
     gates.logits.grad = None
     parts = without_conflict(erase, retain) if setup.surgery else erase
     gate.backward(torch.stack([*parts, retain]).sum(0))  # type: ignore[no-untyped-call]
@@ -173,34 +177,36 @@ def _update(setup: Setup, state: State, batch: Batch, update: int) -> dict[str, 
     return losses
 
 
-def _gradients(setup: Setup, state: State, batch: Batch, mask: Tensor) -> tuple[list[Tensor], Tensor, dict[str, float]]:
+def _gradients(
+    setup: Setup, state: State, batch: Batch, attacks: Sequence[Attack], mask: Tensor
+) -> tuple[list[Tensor], Tensor, dict[str, float]]:
     """Of each concept's weighted losses, and of those of all that must stay, the gradient with respect to ``mask`` [units]; the losses.
 
-    All pictures are drawn in one rollout, and half of the concepts' under the adversary, which learns; what is attacked and what is not
-    are losses of their own. Each concept's pictures have a copy of the gates of their own, and so have the others: one backward pass
-    tells their gradients apart.
+    All pictures are drawn in one rollout: concepts as people type them, what must stay, and concepts under ``attacks``. Each concept's
+    pictures have a copy of the gates of their own, and so have the others: one backward pass tells their gradients apart.
     """
     model, task, weights = setup.model, setup.task, state.controller.weights
-    n, kept = len(batch.pairs), [task.retain[i] for i in batch.retain]
-    texts, others = [pair.prompt.text for pair in batch.pairs], [prompt.text for prompt in kept]
-    x_T, c = model.noise(batch.seeds), task.embed(texts)
+    kept = [task.retain[i] for i in batch.retain]
+    n, end, none = len(batch.pairs), len(batch.seeds), len(task.concepts)
+    others = [prompt.text for prompt in kept]
+    x_T, cond = model.noise(batch.seeds), task.embed([pair.prompt.text for pair in batch.pairs] + others)
     target = model.sample(x_T, task.embed([pair.anchor for pair in batch.pairs] + others), steps=task.steps)
-    delta = state.adversary.against(texts, c)
-    copies = mask.expand(len(task.concepts) + 1, -1).clone().requires_grad_()
-    rows = copies[[*batch.owners, *(len(task.concepts) for _ in kept)]]
-    with gated(model.transformer, setup.sites, state.gates.by_site(rows)):
-        prompts = TextCond.cat([ball.moved(c, delta), task.embed(others)])
-        final = rollout(model, x_T, prompts, steps=task.steps, recompute=setup.recompute)
-        error = _error(final, target)
-        erase = _erase(setup, state, batch, error[:n], _clean(setup, batch, target[:n]))
-        drift = error[n:] / (sum(setup.scale) / len(setup.scale))
+    if attacks:
+        x_T = torch.cat([x_T, model.noise([attack.seed for attack in attacks])])
+        cond = TextCond.cat([cond, state.adversary.prompts(attacks)])
+        target = torch.cat([target, *(attack.anchor for attack in attacks)])
+    owners = [*batch.owners, *(none for _ in kept), *(attack.owner for attack in attacks)]
+    copies = mask.expand(none + 1, -1).clone().requires_grad_()
+    with gated(model.transformer, setup.sites, state.gates.by_site(copies[owners])):
+        error = _error(rollout(model, x_T, cond, steps=task.steps, recompute=setup.recompute), target)
+        usable = torch.cat([_clean(setup, batch, target[:n]), error.new_zeros(len(kept)), error.new_ones(len(attacks))])
+        erase = _erase(setup, error, usable, owners, end)
+        drift = error[n:end] / (sum(setup.scale) / len(setup.scale))
         retain = {name: drift[at].mean() for name, at in groups(task, kept).items()}
         parts = [weights.get(name, 1.0) * part for name, part in {**erase, **retain}.items()]
-        each, *slope = torch.autograd.grad(torch.stack(parts).sum(), [copies, delta.sequence, delta.pooled])
-    state.adversary.learn(texts, c, delta, TextCond(*slope))
+        (each,) = torch.autograd.grad(torch.stack(parts).sum(), [copies])
     state.mining.learn(batch.retain, drift.detach())
-    _count(setup, state, batch, final.detach()[:n])
-    return [g / len(task.concepts) for g in each[:-1]], each[-1], {name: part.item() for name, part in {**erase, **retain}.items()}
+    return [g / none for g in each[:-1]], each[-1], {name: part.item() for name, part in {**erase, **retain}.items()}
 
 
 def _error(final: Tensor, target: Tensor) -> Tensor:
@@ -208,29 +214,20 @@ def _error(final: Tensor, target: Tensor) -> Tensor:
     return (final - target).square().mean((1, 2))
 
 
-def _erase(setup: Setup, state: State, batch: Batch, error: Tensor, clean: Tensor) -> dict[str, Tensor]:
-    """|F(x_T, anchor) - F_mask(x_T, concept)|^2 of each concept, over the pictures [B] that are ``clean``.
+def _erase(setup: Setup, error: Tensor, usable: Tensor, owners: Sequence[int], end: int) -> dict[str, Tensor]:
+    """|F(x_T, anchor) - F_mask(x_T, concept)|^2 of each concept, over its pictures [B] that are ``usable``; from ``end`` on, under attack.
 
     It falls into the losses of prompts as they are and of prompts under attack, by the names that their limits have; each counts by its
     share of the concept's pictures.
     """
-    found: dict[str, list[Tensor]] = {}
+    found: dict[str, Tensor] = {}
     for owner, (concept, scale) in enumerate(zip(setup.task.concepts, setup.scale, strict=True)):
-        at = batch.of(owner)
-        part = clean[at] / clean[at].sum().clamp(min=1) * error[at] / scale
-        for row, one in zip(range(at.start, at.stop), part, strict=True):
-            found.setdefault(attacked(concept.name) if state.adversary.attacks(row) else concept.name, []).append(one)
-    return {name: torch.stack(parts).sum() for name, parts in found.items()}
-
-
-def _count(setup: Setup, state: State, batch: Batch, final: Tensor) -> None:
-    """Tell the adversary in which of the pictures that it attacked, of all with final latents [B, tokens, channels], it got its way."""
-    rows = [row for row in range(len(batch.pairs)) if state.adversary.attacks(row)]
-    if rows:
-        assert setup.task.shows is not None
-        seen = setup.task.shows([batch.pairs[row].prompt for row in rows], setup.model.decode(final[rows]))
-        for owner, concept in enumerate(setup.task.concepts):
-            state.adversary.count(concept.name, [bool(hit) for row, hit in zip(rows, seen, strict=True) if batch.owners[row] == owner])
+        rows = [row for row, its in enumerate(owners) if its == owner]
+        whole = scale * usable[rows].sum().clamp(min=1)
+        for name, some in ((concept.name, [r for r in rows if r < end]), (attacked(concept.name), [r for r in rows if r >= end])):
+            if some:
+                found[name] = (usable[some] * error[some]).sum() / whole
+    return found
 
 
 def _clean(setup: Setup, batch: Batch, anchors: Tensor) -> Tensor:
@@ -242,5 +239,6 @@ def _clean(setup: Setup, batch: Batch, anchors: Tensor) -> Tensor:
 
 def _cost_of_opening(setup: Setup, state: State, batch: Batch) -> Tensor:
     """What the weighted loss would rise by, to first order, if a unit of the best mask were open [units]."""
-    erase, retain, _ = _gradients(setup, state, batch, state.best)
+    attacks = state.adversary.step(state.gates.by_site(state.best), batch.attacked)
+    erase, retain, _ = _gradients(setup, state, batch, attacks, state.best)
     return torch.stack([*erase, retain]).sum(0)

@@ -15,6 +15,7 @@ CANDIDATES = 2.5  # pairs drawn for each one kept, since the paper's filter drop
 EVERY, LOOK, KEPT = 10, 24, 48  # the mask: updates between looks, pictures a line then, of concepts and of what must stay
 SURE, TRIES = 64, 6  # the mask: pictures a line for sure, and how often in the end
 BATCH, FEWEST = 20, 2  # the mask: pictures in an update, and of a concept
+ATTACKED, UNDERWAY, STEPS = 4, 3, 7  # the mask: one picture in so many is attacked, so many attacks for each, and steps of each
 _FULL = ("the base model's target, forward, back", 3)  # and the evaluations these are, of each step
 _LAYERS = {"text-attention": (4, 0), "attention": (8, 3), "ff": (16, 9)}  # esd's, width x width a double and a single block
 _TRAINED = 10  # numbers a trained weight takes in bfloat16: a copy, its gradient, and both again in float32 with Adam's two
@@ -50,7 +51,11 @@ def erasing(policy: Policy, geometry: Geometry) -> tuple[str, int]:
         seen = sum(1 if c.category == "style" else 2 for c in policy.concepts)  # alone, and beside other things
         stay = sum(bool(c.retain) for c in policy.concepts) + bool(policy.retain)
         looks = updates // EVERY * (seen * LOOK + stay * KEPT) + TRIES * (seen + stay) * SURE
-        return f"at most {what}; looks at held-out pictures", passes + looks * steps
+        attacks = 0
+        if float(str(_chosen(policy, "radius"))):  # forward and back; at the beginning of each the base model, twice
+            attacks = updates * UNDERWAY * (batch // ATTACKED) * 2 * (STEPS + 1) // STEPS
+            what += f"; {UNDERWAY * (batch // ATTACKED)} attacks under way: forward, back"
+        return f"at most {what}; looks at held-out pictures", passes + (attacks + looks) * steps
     return what, passes
 
 

@@ -42,6 +42,11 @@ def step_towards(delta: TextCond, gradient: TextCond, around: TextCond, length: 
     return project(_each(part, delta, gradient, around), around, radius)
 
 
+def nothing(around: TextCond) -> TextCond:
+    """No change."""
+    return _each(lambda centre: torch.zeros_like(centre, dtype=torch.float32), around)
+
+
 def random_start(around: TextCond, radius: float, generator: torch.Generator) -> TextCond:
     """A change drawn evenly from the ball. With so many dimensions that is one of almost the full length."""
 

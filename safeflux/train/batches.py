@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-from safeflux.plan.erasing import FEWEST
+from safeflux.plan.erasing import ATTACKED, FEWEST
 from safeflux.train.adversary import attacked
 from safeflux.train.held_out import GENERAL, groups
 from safeflux.train.mining import Mining
@@ -18,21 +18,17 @@ from safeflux.train.task import Pair, TrainingTask
 @dataclass(frozen=True)
 class Batch:
     """``pairs`` of the concepts, ``owners[i]`` the place of the i-th one's concept; ``retain``: places in the task's retained
-    prompts; ``seeds``: noise of the pairs first, then of the retained prompts."""
+    prompts; ``seeds``: noise of the pairs first, then of the retained prompts; ``attacked``: pictures of each concept to be attacked."""
 
     pairs: list[Pair]
     owners: list[int]
     retain: list[int]
     seeds: list[int]
-
-    def of(self, owner: int) -> slice:
-        """Where the pairs of one concept lie."""
-        at = [i for i, o in enumerate(self.owners) if o == owner]
-        return slice(at[0], at[-1] + 1)
+    attacked: list[int]
 
 
-def draw(task: TrainingTask, size: int, update: int, mining: Mining, weights: Mapping[str, float]) -> Batch:
-    """Half concepts; half retained prompts: neighbours of each concept, and any.
+def draw(task: TrainingTask, size: int, update: int, mining: Mining, weights: Mapping[str, float], *, adversary: bool) -> Batch:
+    """Half concepts, half of them for the ``adversary`` if there is one; half retained prompts: neighbours of each concept, and any.
 
     Whatever weighs more is drawn more often, by the ``weights`` of limits: its gradient counts for more, so its noise does. A function
     of the task's seed, the update's number, the weights and what ``mining`` has learnt.
@@ -43,13 +39,15 @@ def draw(task: TrainingTask, size: int, update: int, mining: Mining, weights: Ma
     pairs: list[Pair] = []
     owners: list[int] = []
     least = max(1, min(FEWEST, size // 2 // len(names)))
-    for owner, share in enumerate(shares(heavy, size // 2, least)):
+    planned = shares(heavy, size // 2, least)
+    against = [2 * share // ATTACKED if adversary else 0 for share in planned]
+    for owner, share in enumerate(planned):
         among = task.pairs[names[owner]]
-        pairs += [among[i] for i in _pick(share, len(among), random)]
-        owners += [owner] * share
-    retain = _retained(task, max(1, size - len(pairs)), mining, weights, random)
+        pairs += [among[i] for i in _pick(share - against[owner], len(among), random)]
+        owners += [owner] * (share - against[owner])
+    retain = _retained(task, max(1, size - sum(planned)), mining, weights, random)
     seeds = torch.randint(0, 2**31, (len(pairs) + len(retain),), generator=random).tolist()
-    return Batch(pairs, owners, retain, seeds)
+    return Batch(pairs, owners, retain, seeds, against)
 
 
 def _retained(task: TrainingTask, wanted: int, mining: Mining, weights: Mapping[str, float], random: torch.Generator) -> list[int]:

@@ -23,7 +23,8 @@ class Constraint:
 
     ``scale``: a violation of this size moves the weight by the whole gain. ``relax``: the part of the gain by which the weight falls
     when the value is as good as a rate can be: 0, or 1 with ``floor``. ``start``: the weight to begin with, between ``least`` and ``most``.
-    ``aim``: what is only aimed at has a weight like the others, but nothing is broken where it is missed.
+    ``aim``: what is only aimed at has a weight like the others, but nothing is broken where it is missed. ``urged``: whether the latest
+    violation adds to its weight; one that is known from few pictures at a time would make it jump.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Constraint:
     least: float = 0.01
     most: float = 30.0
     aim: bool = False
+    urged: bool = True
 
     def excess(self, value: float) -> float:
         """By how much ``value`` breaks the limit; negative where there is room."""
@@ -92,7 +94,7 @@ class Controller:
             if name in self._fixed:
                 continue
             push = constraint.push(value)
-            self._urge[name] = max(0.0, push)
+            self._urge[name] = max(0.0, push) if constraint.urged else 0.0
             if push < 0 and falling is not None and name not in falling:
                 continue
             moved = self._slow[name] * math.exp(self._gain * push)

@@ -1,9 +1,11 @@
 """Hard-concrete gates (Louizos, Welling and Kingma, ICLR 2018, arXiv 1712.01312) over the units of all sites.
 
 Both the noise and the temperature are annealed (as in continuous sparsification, Savarese, Silva and Maire, NeurIPS 2020,
-arXiv 1912.04427), so that sampled gates come near the hard ones that will be kept; but not to nothing, and no logit goes so far that
-no noise could bring its gate back. A mask that froze before every limit was kept would never keep them. So single updates stay
-noisy, and the binary mask is that of the logits' running mean (Polyak and Juditsky, SIAM J. Control Optim. 1992).
+arXiv 1912.04427), so that sampled gates come near the hard ones that will be kept. Most of them are then exactly 0 or 1, where the
+hard-concrete distribution has no gradient: nine of ten gates would hear of the loss once in fifty updates. So the gradient goes
+straight through (Bengio, Leonard and Courville, 2013, arXiv 1308.3432), with the slope of the sigmoid at the first temperature, and no
+logit goes so far that this slope is nothing. Single updates stay noisy: the binary mask is that of the logits' running mean (Polyak
+and Juditsky, SIAM J. Control Optim. 1992).
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from safeflux.models.sites import Site
 
 _LOW, _HIGH = -0.1, 1.1  # the stretched interval; what falls outside [0, 1] is clamped to exactly 0 or 1
 _WARM, _COLD = 0.83, 0.4  # temperatures at the beginning (the paper's) and at the end
-_QUIET = 0.5  # the noise that is left in the end
+_QUIET = 0.25  # the noise that is left in the end
 _LEAST, _MOST = -2.0, 3.0  # logits
 _STEADY = 0.9  # share of the running mean that an update leaves
 
@@ -64,9 +66,12 @@ class Gates:
         self.mean.lerp_(self.logits, 1 - _STEADY)
 
     def sample(self, generator: torch.Generator) -> Tensor:
-        """One draw for a whole rollout [units]: differentiable, exactly 0 or 1 for most units."""
+        """One draw for a whole rollout [units]: exactly 0 or 1 for most units, with a gradient for all of them."""
         u = torch.rand(len(self), generator=generator, device=generator.device).clamp_(1e-6, 1 - 1e-6).to(self.logits.device)
-        return concrete(self.logits, self.noise * (u.log() - (-u).log1p()), self.temperature).masked_fill(self.shut, 0)
+        noise = self.noise * (u.log() - (-u).log1p())
+        slope = torch.sigmoid((noise + self.logits) / _WARM)
+        gates = concrete(self.logits, noise, self.temperature).detach() + (slope - slope.detach())
+        return gates.masked_fill(self.shut, 0)
 
     def hard(self) -> Tensor:
         """Binary gates [units]: 1 where the stretched mean gate is at least one half (mean logit above 0)."""

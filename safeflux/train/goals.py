@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Callable, Container, Mapping
+from dataclasses import replace
 from functools import cached_property
 
 import torch
@@ -26,20 +27,20 @@ _GAIN, _SWIFT = 0.2, 1.0  # of the controller
 _SHOWN, _SCALE = 0.2, 0.05  # so large an excess, of a rate that has to be low or high, moves its weight by the whole gain
 # How much of what the limits allow training may use up: of concepts seen alone, and beside other things, and of what must stay lost.
 _SEEN, _BESIDE, _LOST = 0.2, 0.6, 0.35
-_WEIGHT, _MOST = 1.5, 10.0  # of a concept, and of attacks on it: at first, and at most
+_WEIGHT, _ATTACKED, _MOST = 1.5, 3.0, 10.0  # of a concept, and of attacks on it: at first, and at most
 _CALMER = 0.5  # part of the gain by which the weight of a concept that is not seen falls
 _PATIENCE = 5  # looks after the limits were kept without a smaller mask that keeps them, until it is enough
 _UNSURE = 1e3  # shortfall of a mask that was not measured for sure: larger than any that was
 _CALM = 2  # looks in a row that must be good before the dear one is taken
 _KEEP, _NEAR = 4.5, 2 / 3  # what all that must stay weighs at first, and how much of that neighbours do
-_PRICE, _DEAREST = 0.1, 0.15  # of closing the whole budget: at first and at least, and at most
+_PRICE, _DEAREST = 0.3, 0.6  # of closing the whole budget: at first and at least, and at most
 
 
 class Goals:
     """Held-out rates against limits, with room for the confidence that the audit demands. ``budget``: the share of all units to close.
 
-    ``attacked``: whether an adversary takes part. How it does moves what its losses weigh, and nothing else: it is seen on pictures that
-    are trained on, with gates that are not binary yet.
+    ``attacked``: whether an adversary takes part. How it does moves what its losses weigh, and nothing else: no mask is asked to hold for
+    sure against an attack on it, which would take as many attacks as the audit makes.
     """
 
     def __init__(self, model: Flux1, task: TrainingTask, sites: Mapping[str, Site], *, budget: float, batch: int, attacked: bool) -> None:
@@ -63,8 +64,8 @@ class Goals:
         general = whole * (1 - _NEAR) if neighbours else whole
         part = whole - (general if GENERAL in kept else 0.0)
         found = [self._constraint(line, general if line.name == GENERAL else part / max(1, neighbours)) for line in self.often.lines]
-        limit = self._limits.attack_success.value  # all of it: gates that are still noisy give more way than a mask
-        found += [_against(name, limit) for name in self._attacked.values()]
+        limit = self._limits.attack_success.value
+        found += [replace(_against(name, limit), start=_ATTACKED, relax=2.0, urged=False) for name in self._attacked.values()]
         fixed = () if beta is None else tuple(line.name for line in self.often.lines if line.keep)
         price = Constraint(CLOSED, self._budget, scale=self._budget, relax=0.6, start=_PRICE, least=_PRICE, most=_DEAREST, aim=True)
         return Controller([*found, price], gain=_GAIN, swift=_SWIFT, fixed=fixed)

@@ -42,9 +42,10 @@ class State:
     def save(self, kept: Checkpoints, done: int) -> None:
         more = {"shut": self.gates.shut.to(torch.uint8), "mean": self.gates.mean, "best": self.best}
         more |= {f"mining.{name}": tensor for name, tensor in self.mining.state().items()}
-        more |= {f"adversary.{name}": tensor for name, tensor in self.adversary.state().items()}
+        attacks, told = self.adversary.state()
+        more |= {f"adversary.{name}": tensor for name, tensor in attacks.items()}
         rest = {name: getattr(self, name) for name in _PLAIN}
-        kept.save(done, more, rest | {"controller": self.controller.state(), "success": self.adversary.success})
+        kept.save(done, more, rest | {"controller": self.controller.state(), "adversary": told})
 
     def resume(self, kept: Checkpoints) -> int:
         """How many updates the state stands for; 0 where nothing was kept."""
@@ -54,8 +55,7 @@ class State:
             self.gates.shut, self.best = more["shut"].bool().to(device), more["best"].to(device)
             self.gates.mean = more["mean"].to(device)
             self.mining.restore(_below(more, "mining."))
-            self.adversary.restore({name: tensor.to(device) for name, tensor in _below(more, "adversary.").items()})
-            self.adversary.success = dict(data["success"])
+            self.adversary.restore({name: tensor.to(device) for name, tensor in _below(more, "adversary.").items()}, data["adversary"])
             self.controller.restore(data["controller"])
             for name in _PLAIN:
                 setattr(self, name, data[name])

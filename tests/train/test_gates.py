@@ -48,8 +48,9 @@ def test_in_the_end_a_sample_is_nearer_to_the_hard_gate() -> None:
 
 
 def test_no_gate_goes_so_far_that_it_cannot_come_back() -> None:
-    """Driven either way for ever, a share of all gates still has a gradient when the noise is at its least."""
-    for end in (-1e3, 1e3):
+    """Driven either way for ever, every gate still hears of the loss when the noise is at its least: a fiftieth of the most, or more."""
+    slopes = []
+    for end in (0.0, -1e3, 1e3):
         gates = make(0.0)
         with torch.no_grad():
             gates.logits.fill_(end)
@@ -57,7 +58,8 @@ def test_no_gate_goes_so_far_that_it_cannot_come_back() -> None:
         gates.anneal(1.0)
         draw(gates, 0).sum().backward()
         assert gates.logits.grad is not None
-        assert 0.005 < (gates.logits.grad > 0).float().mean() < 0.3
+        slopes.append(gates.logits.grad.median())
+    assert min(slopes[1:]) > 0.02 * slopes[0]
 
 
 def test_hard_gates_are_the_signs_of_the_logits_and_cut_up_by_site() -> None:
@@ -90,12 +92,15 @@ def test_a_gate_that_is_shut_stays_shut() -> None:
     assert draw(gates, 0).requires_grad
 
 
-def test_gradient_reaches_gates_that_are_not_clamped() -> None:
+def test_gradient_reaches_all_gates_but_those_that_are_shut() -> None:
+    """Clamped ones, too: they have the slope of the sigmoid."""
     gates = make(0.0)
+    gates.shut[3] = True
     drawn = draw(gates, 0)
     drawn.sum().backward()
     grad = gates.logits.grad
     assert grad is not None
-    inside = (drawn > 0) & (drawn < 1)
-    assert (grad[inside] > 0).all()
-    assert (grad[~inside] == 0).all()
+    assert ((drawn == 0) | (drawn == 1)).float().mean() > 0.2
+    assert (grad[torch.arange(len(gates)) != 3] > 0).all()
+    assert grad[3] == 0
+    assert grad.max() <= 0.25 / 0.83 + 1e-6

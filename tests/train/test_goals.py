@@ -60,7 +60,7 @@ class Trial:
         self.goals = Goals(model, task, model.sites(), budget=budget, batch=8, attacked=attacked)
         gates = Gates(model.sites().values(), device=model.device)
         tool = torch.optim.SGD([gates.logits], lr=1.0)
-        more = (self.goals.controller(None), Mining(len(task.retain)), Adversary(0.1, 0))
+        more = (self.goals.controller(None), Mining(len(task.retain)), Adversary(0.1, model, task, model.sites()))
         self.state = State(gates, tool, *more, gates.hard())
 
     def look(self, closed: int) -> int:
@@ -195,7 +195,7 @@ def test_beside_other_things_a_concept_is_held_to_the_limit_of_attacks(model: Fl
     gates = Gates(model.sites().values(), device=model.device)
     gates.begin(torch.ones(len(gates), dtype=torch.bool), 2.5)
     tool = torch.optim.SGD([gates.logits], lr=1.0)
-    state = State(gates, tool, controller, Mining(len(task.retain)), Adversary(0.0, 0), gates.hard())
+    state = State(gates, tool, controller, Mining(len(task.retain)), Adversary(0.0, model, task, model.sites()), gates.hard())
     gates.begin(torch.arange(len(gates)) < 20, -1.0)
     goals.look(state, {}, 0)
     assert state.journal[0]["rates"]["sword"] == 0
@@ -211,9 +211,13 @@ def test_attacks_that_succeed_have_a_weight_of_their_own_and_hold_nothing_up(mod
     monkeypatch.setattr(module, "SURE", 3)
     trial = Trial(model, budget=0.9, attacked=True)
     trial.state.adversary.success = {"sword": 0.9, "neon": 0.0}
+    before = trial.state.controller.weights
     trial.look(20)
     weights = trial.state.controller.weights
-    assert weights[attacked("sword")] > weights["sword"] == 1.5 > weights[attacked("neon")]
+    assert weights["sword"] == before["sword"] == 1.5
+    assert before[attacked("sword")] == before[attacked("neon")]
+    assert weights[attacked("sword")] == pytest.approx(1.2214 * before[attacked("sword")], rel=1e-3)  # no more than the gain, however bad
+    assert weights[attacked("neon")] < before[attacked("neon")]
     trial.look(20)
     assert trial.state.held
     assert trial.state.journal[-1]["rates"][attacked("sword")] == 0.9

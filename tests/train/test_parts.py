@@ -1,4 +1,4 @@
-"""The small parts of a training: conflicts, mining, selection, batches, adversary."""
+"""The small parts of a training: conflicts, mining, selection, batches."""
 
 from __future__ import annotations
 
@@ -10,15 +10,13 @@ from training import small_task
 
 from safeflux.models.flux1 import Flux1
 from safeflux.plan.erasing import pictures
-from safeflux.train import ball
-from safeflux.train.adversary import Adversary, attacked
+from safeflux.train.adversary import attacked
 from safeflux.train.batches import draw, shares
 from safeflux.train.conflict import without_conflict
 from safeflux.train.held_out import GENERAL, near
 from safeflux.train.mining import Mining
 from safeflux.train.selection import reopen
 from safeflux.train.start import most
-from safeflux.types import TextCond
 
 
 def test_a_gradient_loses_only_what_points_against_the_other() -> None:
@@ -79,14 +77,23 @@ def test_most_takes_the_same_number_whatever_ties_there_are() -> None:
 
 def test_a_batch_is_half_concepts_and_a_function_of_its_update(tiny: Path) -> None:
     task = small_task(Flux1.load(tiny))
-    batch = draw(task, 12, 3, Mining(len(task.retain)), {})
-    assert batch == draw(task, 12, 3, Mining(len(task.retain)), {})
-    assert batch.seeds != draw(task, 12, 4, Mining(len(task.retain)), {}).seeds
+    batch = draw(task, 12, 3, Mining(len(task.retain)), {}, adversary=False)
+    assert batch == draw(task, 12, 3, Mining(len(task.retain)), {}, adversary=False)
+    assert batch.seeds != draw(task, 12, 4, Mining(len(task.retain)), {}, adversary=False).seeds
     assert batch.owners == [0, 0, 0, 1, 1, 1]
-    assert [p.prompt.concept for p in batch.pairs[batch.of(1)]] == ["neon"] * 3
+    assert [p.prompt.concept for p in batch.pairs] == ["sword"] * 3 + ["neon"] * 3
     assert len(batch.retain) == 6
     assert batch.retain[:3] == [0, 0, 0]  # half of them neighbours, of which there is one
     assert len(set(batch.seeds)) == 12
+
+
+def test_an_adversary_has_half_of_each_concepts_pictures(tiny: Path) -> None:
+    task = small_task(Flux1.load(tiny))
+    batch = draw(task, 12, 3, Mining(len(task.retain)), {}, adversary=True)
+    assert batch.owners == [0, 0, 1, 1]
+    assert batch.attacked == [1, 1]
+    assert len(batch.seeds) == len(batch.owners) + len(batch.retain) == 10
+    assert draw(task, 12, 3, Mining(len(task.retain)), {}, adversary=False).attacked == [0, 0]
 
 
 def test_what_weighs_more_is_drawn_more_often(tiny: Path) -> None:
@@ -94,7 +101,7 @@ def test_what_weighs_more_is_drawn_more_often(tiny: Path) -> None:
     task = small_task(Flux1.load(tiny))
 
     def counts(weights: dict[str, float]) -> tuple[int, int, int]:
-        batch = draw(task, 20, 3, Mining(len(task.retain)), weights)
+        batch = draw(task, 20, 3, Mining(len(task.retain)), weights, adversary=False)
         assert len(batch.seeds) == 20
         neighbours = batch.retain[: batch.retain.count(0)]  # of which there is one, at place 0
         return batch.owners.count(0), batch.owners.count(1), len(neighbours)
@@ -109,7 +116,7 @@ def test_what_weighs_more_is_drawn_more_often(tiny: Path) -> None:
 def test_a_batch_is_no_larger_than_it_may_be(tiny: Path, size: int, drawn: int) -> None:
     """Memory is planned for it; but a picture of each of the two concepts and one of what must stay there always is."""
     task = small_task(Flux1.load(tiny))
-    batch = draw(task, size, 3, Mining(len(task.retain)), {near("sword"): 9.0})
+    batch = draw(task, size, 3, Mining(len(task.retain)), {near("sword"): 9.0}, adversary=False)
     assert len(batch.seeds) == len(batch.pairs) + len(batch.retain) == drawn
     assert {0, 1} == set(batch.owners)
 
@@ -122,46 +129,3 @@ def test_shares_are_proportional_after_the_least() -> None:
 
 def test_where_no_batch_is_set_it_grows_with_many_concepts() -> None:
     assert [pictures(n) for n in (1, 3, 5, 10)] == [20, 20, 30, 60]
-
-
-def cond() -> TextCond:
-    generator = torch.Generator().manual_seed(2)
-    return TextCond(torch.randn(3, 5, 4, generator=generator), torch.randn(3, 6, generator=generator))
-
-
-def test_an_adversary_climbs_stays_in_its_ball_and_remembers() -> None:
-    around, texts = cond(), ["a", "b", "c"]
-    adversary = Adversary(0.2, seed=0)
-    wanted = TextCond(torch.randn(3, 5, 4), torch.randn(3, 6))
-    before = adversary.against(texts, around)
-    assert not before.sequence[1].any()  # every second prompt is left as people type it
-    for _ in range(10):
-        delta = adversary.against(texts, around)
-        adversary.learn(texts, around, delta, wanted)
-    after = adversary.against(texts, around)
-    for part in ("sequence", "pooled"):
-        gain = ((getattr(after, part) - getattr(before, part)).detach() * getattr(wanted, part)).flatten(1).sum(1)
-        assert (gain[[0, 2]] > 0).all()
-    assert max(float(length.detach().max()) for length in ball.lengths(after, around)) <= 0.2 + 1e-6
-    other = Adversary(0.2, seed=9)
-    other.restore(adversary.state())
-    assert torch.equal(other.against(texts, around).sequence, after.sequence)
-
-
-def test_without_a_radius_there_is_no_adversary() -> None:
-    delta = Adversary(0.0, seed=0).against(["a", "b", "c"], cond())
-    assert not delta.sequence.any()
-    assert not delta.pooled.any()
-    assert not Adversary(0.0, seed=0).attacks(0)
-
-
-def test_of_the_latest_attacks_it_is_known_how_many_succeeded() -> None:
-    adversary = Adversary(0.1, seed=0)
-    assert [adversary.attacks(row) for row in range(4)] == [True, False, True, False]
-    for _ in range(30):
-        adversary.count("sword", [True, False])
-    assert adversary.success["sword"] == pytest.approx(0.5, abs=0.03)
-    adversary.count("sword", [])
-    for _ in range(30):
-        adversary.count("sword", [False])
-    assert 0 < adversary.success["sword"] < 0.03
