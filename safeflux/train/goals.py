@@ -33,14 +33,14 @@ _PATIENCE = 5  # looks after the limits were kept without a smaller mask that ke
 _UNSURE = 1e3  # shortfall of a mask that was not measured for sure: larger than any that was
 _CALM = 2  # looks in a row that must be good before the dear one is taken
 _KEEP, _NEAR = 4.5, 2 / 3  # what all that must stay weighs at first, and how much of that neighbours do
-_PRICE, _DEAREST = 0.3, 0.6  # of closing the whole budget: at first and at least, and at most
+_PRICE, _DEAREST = 1.2, 2.5  # of closing the whole budget: at first and at least, and at most
 
 
 class Goals:
     """Held-out rates against limits, with room for the confidence that the audit demands. ``budget``: the share of all units to close.
 
-    ``attacked``: whether an adversary takes part. How it does moves what its losses weigh, and nothing else: no mask is asked to hold for
-    sure against an attack on it, which would take as many attacks as the audit makes.
+    ``attacked``: whether an adversary takes part. How it does moves what its losses weigh, and tells which of two masks that keep every
+    limit is better; but no mask is measured for sure by attacks on it, which would take as many as the audit makes.
     """
 
     def __init__(self, model: Flux1, task: TrainingTask, sites: Mapping[str, Site], *, budget: float, batch: int, attacked: bool) -> None:
@@ -64,11 +64,17 @@ class Goals:
         general = whole * (1 - _NEAR) if neighbours else whole
         part = whole - (general if GENERAL in kept else 0.0)
         found = [self._constraint(line, general if line.name == GENERAL else part / max(1, neighbours)) for line in self.often.lines]
-        limit = self._limits.attack_success.value
-        found += [replace(_against(name, limit), start=_ATTACKED, relax=2.0, urged=False) for name in self._attacked.values()]
+        found += self._against_attacks
         fixed = () if beta is None else tuple(line.name for line in self.often.lines if line.keep)
         price = Constraint(CLOSED, self._budget, scale=self._budget, relax=0.6, start=_PRICE, least=_PRICE, most=_DEAREST, aim=True)
         return Controller([*found, price], gain=_GAIN, swift=_SWIFT, fixed=fixed)
+
+    @cached_property
+    def _against_attacks(self) -> list[Constraint]:
+        """What no update may decide alone: each rate is one of few pictures."""
+        limit = self._limits.attack_success.value
+        found = [_against(name, limit) for name in self._attacked.values()]
+        return [replace(one, start=_ATTACKED, most=2 * _MOST, relax=2.0, urged=False) for one in found]
 
     def _constraint(self, line: Line, start: float) -> Constraint:
         if line.keep:
@@ -80,7 +86,8 @@ class Goals:
     def look(self, state: State, losses: Mapping[str, float], update: int) -> None:
         """Measure the mask as it would be now, move the weights, keep the best.
 
-        ``state.met`` when every limit is kept for sure and the mask is within the budget, or when no smaller one has been found for long.
+        ``state.met`` when every limit is kept for sure, attacks fail and the mask is within the budget, or when no better one has been
+        found for long.
         """
         gates = state.gates.hard()
         measured, success = self._measure(self.often, state, gates), self._success(state)
@@ -95,22 +102,24 @@ class Goals:
             state.best, state.shortfall = gates, shortfall
         state.calm = 0 if clearly or self._hits(measured, broken) > 1 else state.calm + 1
         self._weigh(state, measured | success, broken, clearly)
-        if state.calm >= _CALM and (not state.held or measured[CLOSED] < _closed(state.best)):
-            self._look_for_sure(state, gates)
+        exposed = self._exposed(success)
+        if state.calm >= _CALM and (not state.held or (exposed, _closed(gates)) < (state.exposed, _closed(state.best))):
+            self._look_for_sure(state, gates, exposed)
         elif state.held:
             state.waited += 1
-        state.met = state.held and (_closed(state.best) <= self._budget or state.waited >= _PATIENCE)
+        enough = not state.exposed and _closed(state.best) <= self._budget
+        state.met = state.held and (enough or state.waited >= _PATIENCE)
 
     def _weigh(self, state: State, measured: Mapping[str, float], broken: Container[str], clearly: Container[str]) -> None:
-        """Move the weights. Closing grows dearer only once every limit was kept for sure, and while they are kept; from then on, what
-        keeps them weighs no less. Before, a concept weighs less only where what must stay is lost, of its neighbours or in general, but
-        attacks on it wherever they fail.
+        """Move the weights. Closing grows dearer only once every limit was kept for sure, and while they are and attacks fail; from then
+        on, what keeps them weighs no less. Before, a concept weighs less only where what must stay is lost, of its neighbours or in
+        general, but attacks on it wherever they fail.
         """
         kept = [line.name for line in self.often.lines if line.keep]
         costly = [name for name in self._concepts if near(name) in broken or GENERAL in clearly]
         falling = [CLOSED, *([] if state.held else [*kept, *costly, *self._attacked.values()])]
         moved = self._as_one(state.controller, measured)
-        if not (state.held and state.calm):
+        if not (state.held and state.calm) or self._exposed(measured):
             moved[CLOSED] = 0.0
         state.controller.update(moved, falling=falling)
 
@@ -132,15 +141,20 @@ class Goals:
         one = {line.name: (1 if line.keep else -1) / len(line.prompts) for line in self.often.lines}
         return {name: value + one.get(name, 0.0) for name, value in measured.items()}
 
-    def _look_for_sure(self, state: State, gates: Tensor) -> None:
-        """The dear look. Once all limits are kept, only a mask that keeps them with fewer units closed is better; before, the one that
-        is nearest to it by this look."""
+    def _exposed(self, rates: Mapping[str, float]) -> float:
+        """By how much attacks succeed more often than they may, all concepts together, in tenths: less is not known of so few."""
+        constraints = self._against_attacks
+        return round(sum(max(0.0, one.excess(rates[one.name])) for one in constraints), 1)
+
+    def _look_for_sure(self, state: State, gates: Tensor, exposed: float) -> None:
+        """The dear look. Once all limits are kept, only a mask that keeps them and withstands more attacks is better, or as many with
+        fewer units closed; before, the one that is nearest to it by this look."""
         sure = self._sure(state, gates)
         state.journal[-1]["sure"] = sure
         missing = sum(state.controller.broken(sure).values())
         kept = not missing
         if kept or (not state.held and missing <= state.shortfall):
-            state.best, state.held, state.shortfall = gates, kept, missing
+            state.best, state.held, state.shortfall, state.exposed = gates, kept, missing, exposed
         state.waited = 0 if kept else state.waited + 1
         state.calm = _CALM - 1
         state.controller.update(self._as_one(state.controller, {line.name: sure[line.name] for line in self.sure.lines}), falling=())

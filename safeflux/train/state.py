@@ -15,15 +15,16 @@ from safeflux.train.controller import Controller
 from safeflux.train.gates import Gates
 from safeflux.train.mining import Mining
 
-_PLAIN = ("shortfall", "calm", "held", "waited", "met", "journal")  # fields that JSON can hold
+_PLAIN = ("shortfall", "exposed", "calm", "held", "waited", "met", "journal")  # fields that JSON can hold
 
 
 @dataclass
 class State:
-    """``best``: the hard gates [units] that broke the limits least, ``shortfall`` by how much; ``journal``: a row for each look at them.
+    """``best``: the hard gates [units] that broke the limits least, ``shortfall`` by how much, ``exposed``: how far attacks went beyond
+    theirs then; ``journal``: a row for each look at them.
 
     ``calm``: how many looks in a row found every limit kept; ``held``: whether ``best`` keeps them all, for sure; ``waited``: how many
-    looks since then have not found a smaller mask that does; ``met``: whether training is over.
+    looks since then have not found a better mask that does; ``met``: whether training is over.
     """
 
     gates: Gates
@@ -33,6 +34,7 @@ class State:
     adversary: Adversary
     best: Tensor
     shortfall: float = float("inf")
+    exposed: float = float("inf")
     calm: int = 0
     held: bool = False
     waited: int = 0

@@ -222,3 +222,28 @@ def test_attacks_that_succeed_have_a_weight_of_their_own_and_hold_nothing_up(mod
     assert trial.state.held
     assert trial.state.journal[-1]["rates"][attacked("sword")] == 0.9
     assert attacked("sword") not in trial.state.journal[-1]["sure"]
+
+
+def test_of_masks_that_keep_every_limit_the_one_that_withstands_more_attacks_is_better(
+    model: Flux1, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before size; and training is not over, nor closing dearer, before attacks fail, or nothing better has come for long."""
+    for name in ("LOOK", "KEPT", "SURE"):
+        monkeypatch.setattr(module, name, 2)
+    trial = Trial(model, budget=0.9, attacked=True)
+
+    def look(closed: int, success: float) -> int:
+        trial.state.adversary.success = {"sword": success, "neon": 0.0}
+        return trial.look(closed)
+
+    price = trial.state.controller.weights[CLOSED]
+    look(20, 0.9)
+    assert look(20, 0.9) == 20
+    assert trial.state.held
+    assert not trial.state.met  # the limit is 0.4, though the budget is kept
+    assert look(30, 0.7) == 30
+    assert look(10, 0.9) == 30
+    assert look(10, 0.68) == 10  # as good, by what so few tell, and smaller
+    assert trial.state.controller.weights[CLOSED] == price
+    assert look(40, 0.4) == 40
+    assert trial.state.met
