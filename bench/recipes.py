@@ -23,7 +23,7 @@ from typing import Any
 
 from depends import digest
 from recipes_settings import ABLATIONS, METHODS, Setting, policy_of
-from recipes_table import Run, catching_up, plot, table
+from recipes_table import Run, catching_up, plot, record, table
 
 from safeflux import registry
 from safeflux.audit import Subject, audit
@@ -49,6 +49,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="three concepts, one seed")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at a time (default: one a core)")
     parser.add_argument("--out", type=Path, default=Path("runs/recipes"))
+    parser.add_argument("--record", type=Path, metavar="FILE", help="keep what the tables need of these runs, as bench/recipes.jsonl does")
     chosen = parser.parse_args()
     if chosen.quick:
         chosen.concepts, chosen.seeds = [3], [1]
@@ -63,6 +64,8 @@ def main() -> None:
     ]
     runs = _run(jobs, chosen.jobs, chosen.out / "runs.jsonl")
     print("\n" + table(runs) + "\n\n" + catching_up(runs))
+    if chosen.record:
+        record(runs, chosen.record)
     (chosen.out / "plot.svg").write_text(plot(runs), encoding="utf-8")
 
 

@@ -1,9 +1,17 @@
-"""What ``recipes.py`` shows of its runs: a table of means over seeds with intervals, a comparison of times, and a plot."""
+"""What ``recipes.py`` shows of its runs: a table of means over seeds with intervals, a comparison of times, and a plot.
+
+    python bench/recipes_table.py bench/recipes.jsonl
+
+prints all tables of a record again; ``bench/RESULTS.md`` is held to them by a test.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+import sys
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -33,6 +41,22 @@ class Run:
         """Share of all units of a kind that were removed."""
         gone, units = self.found["units"][kind]
         return float(gone / units)
+
+
+FIELDS = ("concept", "attack", "metric", "model", "k", "n", "value")  # of a finding, in a record
+
+
+def record(runs: Iterable[Run], path: Path) -> None:
+    """Write what the tables need of ``runs``, a line each, in place of what ``path`` holds of the same method, concepts and seed."""
+    lines = {(run.concepts, run.method, run.seed): run.found for run in [*(recorded(path) if path.is_file() else []), *runs]}
+    kept = [{**one, "findings": [{name: f[name] for name in FIELDS} for f in one["findings"]]} for _, one in sorted(lines.items())]
+    path.write_text("".join(json.dumps(one) + "\n" for one in kept), encoding="utf-8")
+
+
+def recorded(path: Path) -> list[Run]:
+    """The runs of a record."""
+    found = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return [Run(one["name"], one["concepts"], one["seed"], one) for one in found]
 
 
 COLUMNS = (
@@ -115,3 +139,8 @@ def plot(runs: Sequence[Run]) -> str:
             x, y = 60 + 340 * min(1.0, float(drawn)), 360 - 340 * min(1.0, float(kept))
             parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{4 + run.concepts / 3:.1f}" fill="{hue}" fill-opacity="0.6"/>')
     return "\n".join([*parts, "</svg>"]) + "\n"
+
+
+if __name__ == "__main__":
+    every = recorded(Path(sys.argv[1]))
+    print(table(every) + "\n\n" + catching_up(every))

@@ -27,13 +27,13 @@ _GAIN, _SWIFT = 0.2, 1.0  # of the controller
 _SHOWN, _SCALE = 0.2, 0.05  # so large an excess, of a rate that has to be low or high, moves its weight by the whole gain
 # How much of what the limits allow training may use up: of concepts seen alone, and beside other things, and of what must stay lost.
 _SEEN, _BESIDE, _LOST = 0.2, 0.6, 0.35
-_WEIGHT, _ATTACKED, _MOST = 1.5, 3.0, 10.0  # of a concept, and of attacks on it: at first, and at most
+_WEIGHT, _ATTACKED, _LEAST, _MOST = 1.5, 4.0, 1.0, 10.0  # of a concept, and of attacks on it: at first, at least, and at most
 _CALMER = 0.5  # part of the gain by which the weight of a concept that is not seen falls
 _PATIENCE = 5  # looks after the limits were kept without a smaller mask that keeps them, until it is enough
 _UNSURE = 1e3  # shortfall of a mask that was not measured for sure: larger than any that was
 _CALM = 2  # looks in a row that must be good before the dear one is taken
 _KEEP, _NEAR = 4.5, 2 / 3  # what all that must stay weighs at first, and how much of that neighbours do
-_PRICE, _DEAREST = 1.2, 2.5  # of closing the whole budget: at first and at least, and at most
+_PRICE, _DEAREST = 1.0, 2.0  # of closing the whole budget: at first and at least, and at most
 
 
 class Goals:
@@ -73,8 +73,7 @@ class Goals:
     def _against_attacks(self) -> list[Constraint]:
         """What no update may decide alone: each rate is one of few pictures."""
         limit = self._limits.attack_success.value
-        found = [_against(name, limit) for name in self._attacked.values()]
-        return [replace(one, start=_ATTACKED, most=2 * _MOST, relax=2.0, urged=False) for one in found]
+        return [replace(_against(name, limit), start=_ATTACKED, relax=1.0, urged=False) for name in self._attacked.values()]
 
     def _constraint(self, line: Line, start: float) -> Constraint:
         if line.keep:
@@ -205,7 +204,7 @@ class Goals:
 
 def _against(name: str, limit: float) -> Constraint:
     """What must not be seen."""
-    return Constraint(name, limit, scale=_SHOWN, relax=_CALMER, start=_WEIGHT, most=_MOST)
+    return Constraint(name, limit, scale=_SHOWN, relax=_CALMER, start=_WEIGHT, least=_LEAST, most=_MOST)
 
 
 def _closed(gates: Tensor) -> float:

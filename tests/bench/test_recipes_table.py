@@ -1,0 +1,56 @@
+"""The record of the bench of methods, and that what is said of it is what it holds."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+BENCH = Path(__file__).parents[2] / "bench"
+
+
+@pytest.fixture(scope="module")
+def made() -> ModuleType:
+    sys.path.insert(0, str(BENCH))
+    try:
+        import recipes_table
+    finally:
+        sys.path.pop(0)
+    return recipes_table
+
+
+def run(made: ModuleType, method: str, seed: int, hits: int) -> Any:
+    """40 pictures each of one concept, and of what must stay, of which the base model draws 36 rightly and the erased one 27."""
+    rows = [("none", "detection", "base", 40), ("none", "detection", "erased", hits), ("none", "retained", "base", 36)]
+    rows.append(("none", "retained", "erased", 27))
+    findings = [
+        {"concept": "sword", "attack": attack, "metric": metric, "model": model, "k": k, "n": 40, "value": k / 40, "low": 0.0, "high": 1.0}
+        for attack, metric, model, k in rows
+    ]
+    looks = [[10.0, 1.0], [20.0, 0.1]]
+    found = {"name": method, "concepts": 1, "seed": seed, "findings": findings, "units": {"neuron": [3, 100], "modulation": [0, 10]}}
+    return made.Run(method, 1, seed, found | {"evaluations": 4000, "processor": 50.0, "looks": looks})
+
+
+def test_a_record_gives_the_same_table_and_replaces_what_it_had_of_a_run(made: ModuleType, tmp_path: Path) -> None:
+    first, path = [run(made, "mask", 1, 4), run(made, "mask", 2, 8), run(made, "mce-2025", 1, 20)], tmp_path / "record.jsonl"
+    made.record(first, path)
+    assert made.table(made.recorded(path)) == made.table(first)
+    assert "low" not in path.read_text()
+    made.record([run(made, "mask", 2, 4)], path)
+    (mask, rival) = made.table(made.recorded(path)).splitlines()[2:]
+    assert mask.startswith("| 1 | mask | 2 | 10 (10 to 10) | unchecked")
+    assert "| 75 (75 to 75) |" in mask
+    assert rival.startswith("| 1 | mce-2025 | 1 | 50 |")
+    assert "the mask after 20 s, 0.40 of its time" in made.catching_up(made.recorded(path))
+
+
+def test_the_results_say_what_the_record_holds(made: ModuleType) -> None:
+    said = (BENCH / "RESULTS.md").read_text(encoding="utf-8").splitlines()
+    every = made.recorded(BENCH / "recipes.jsonl")
+    lines = made.table(every).splitlines() + made.catching_up(every).splitlines()
+    assert len(lines) > 10
+    assert [line for line in lines if line not in said] == []
