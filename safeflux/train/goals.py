@@ -104,7 +104,7 @@ class Goals:
         exposed = self._exposed(success)
         if state.calm >= _CALM and (not state.held or (exposed, _closed(gates)) < (state.exposed, _closed(state.best))):
             self._look_for_sure(state, gates, exposed)
-        elif state.held:
+        elif state.held and exposed >= state.exposed:  # else something better is on its way
             state.waited += 1
         enough = not state.exposed and _closed(state.best) <= self._budget
         state.met = state.held and (enough or state.waited >= _PATIENCE)

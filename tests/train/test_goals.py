@@ -245,5 +245,13 @@ def test_of_masks_that_keep_every_limit_the_one_that_withstands_more_attacks_is_
     assert look(10, 0.9) == 30
     assert look(10, 0.68) == 10  # as good, by what so few tell, and smaller
     assert trial.state.controller.weights[CLOSED] == price
+    waited = trial.state.waited
+    trial.seen = True
+    assert look(40, 0.4) == 10
+    assert trial.state.waited == waited  # a better one is on its way
+    look(40, 0.9)
+    assert trial.state.waited == waited + 1
+    trial.seen = False
+    look(40, 0.4)
     assert look(40, 0.4) == 40
     assert trial.state.met
