@@ -26,13 +26,13 @@ CLOSED = "units closed"
 _GAIN, _SWIFT = 0.2, 1.0  # of the controller
 _SHOWN, _SCALE = 0.2, 0.05  # so large an excess, of a rate that has to be low or high, moves its weight by the whole gain
 # How much of what the limits allow training may use up: of concepts seen alone, and beside other things, and of what must stay lost.
-_SEEN, _BESIDE, _LOST = 0.2, 0.6, 0.35
+_SEEN, _BESIDE, _LOST = 0.2, 0.6, 0.25
 _WEIGHT, _ATTACKED, _LEAST, _MOST = 1.5, 4.0, 1.0, 10.0  # of a concept, and of attacks on it: at first, at least, and at most
 _CALMER = 0.5  # part of the gain by which the weight of a concept that is not seen falls
 _PATIENCE = 5  # looks after the limits were kept without a smaller mask that keeps them, until it is enough
 _UNSURE = 1e3  # shortfall of a mask that was not measured for sure: larger than any that was
 _CALM = 2  # looks in a row that must be good before the dear one is taken
-_KEEP, _NEAR = 4.5, 2 / 3  # what all that must stay weighs at first, and how much of that neighbours do
+_KEEP, _NEAR = 8.0, 0.6  # what all that must stay weighs at first, and how much of that neighbours do
 _PRICE, _DEAREST = 1.0, 2.0  # of closing the whole budget: at first and at least, and at most
 
 
