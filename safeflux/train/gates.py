@@ -2,7 +2,7 @@
 
 Both the noise and the temperature are annealed (as in continuous sparsification, Savarese, Silva and Maire, NeurIPS 2020,
 arXiv 1912.04427), so that sampled gates come near the hard ones that will be kept. Most of them are then exactly 0 or 1, where the
-hard-concrete distribution has no gradient: nine of ten gates would hear of the loss once in fifty updates. So the gradient goes
+hard-concrete distribution has no gradient: what is wide open or closed would hardly ever hear of the loss. So the gradient goes
 straight through (Bengio, Leonard and Courville, 2013, arXiv 1308.3432), with the slope of the sigmoid at the first temperature, and no
 logit goes so far that this slope is nothing. Single updates stay noisy: the binary mask is that of the logits' running mean (Polyak
 and Juditsky, SIAM J. Control Optim. 1992).

@@ -29,7 +29,7 @@ _SHOWN, _SCALE = 0.2, 0.05  # so large an excess, of a rate that has to be low o
 _SEEN, _BESIDE, _LOST = 0.2, 0.6, 0.25
 _WEIGHT, _ATTACKED, _LEAST, _MOST = 1.5, 4.0, 1.0, 10.0  # of a concept, and of attacks on it: at first, at least, and at most
 _CALMER = 0.5  # part of the gain by which the weight of a concept that is not seen falls
-_PATIENCE = 5  # looks after the limits were kept without a smaller mask that keeps them, until it is enough
+_PATIENCE = 5  # looks after the limits were kept without a better mask that keeps them, until it is enough
 _UNSURE = 1e3  # shortfall of a mask that was not measured for sure: larger than any that was
 _CALM = 2  # looks in a row that must be good before the dear one is taken
 _KEEP, _NEAR = 8.0, 0.6  # what all that must stay weighs at first, and how much of that neighbours do
@@ -142,8 +142,7 @@ class Goals:
 
     def _exposed(self, rates: Mapping[str, float]) -> float:
         """By how much attacks succeed more often than they may, all concepts together, in tenths: less is not known of so few."""
-        constraints = self._against_attacks
-        return round(sum(max(0.0, one.excess(rates[one.name])) for one in constraints), 1)
+        return round(sum(max(0.0, one.excess(rates[one.name])) for one in self._against_attacks), 1)
 
     def _look_for_sure(self, state: State, gates: Tensor, exposed: float) -> None:
         """The dear look. Once all limits are kept, only a mask that keeps them and withstands more attacks is better, or as many with
