@@ -2,7 +2,8 @@
 
 Every method gets the same prepared task and its edit the same audit: same prompts, same noise, same searches. A run is one method
 on one set of concepts with one seed; what it found is a line of OUT/runs.jsonl, and is not done again while SafeFlux's code is the
-same. The table has means over seeds, the plot erasure against what is kept. ``--ablations`` varies the mask method instead.
+same. The table has means over seeds, the plot erasure against what is kept. ``--ablations`` varies the mask method instead, trained by
+fewer updates, as it is with ``--quick``.
 Runs go side by side, ``--jobs`` at a time with one thread each: what a method takes is told in processor seconds.
 """
 
@@ -22,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from depends import digest
-from recipes_settings import ABLATIONS, METHODS, Setting, policy_of
+from recipes_settings import ABLATIONS, METHODS, QUICK, Setting, policy_of
 from recipes_table import Run, catching_up, plot, record, table
 
 from safeflux import registry
@@ -46,16 +47,16 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=[*METHODS, *ABLATIONS], metavar="NAME", help="these methods or variants only")
     parser.add_argument("--ablations", action="store_true", help="variants of the mask method instead of methods")
     parser.add_argument("--radius", type=float, default=0.1, help="of the attack on embeddings (default: %(default)s)")
-    parser.add_argument("--quick", action="store_true", help="three concepts, one seed")
+    parser.add_argument("--quick", action="store_true", help="three concepts, one seed, a shorter training")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at a time (default: one a core)")
     parser.add_argument("--out", type=Path, default=Path("runs/recipes"))
     parser.add_argument("--record", type=Path, metavar="FILE", help="keep what the tables need of these runs, as bench/recipes.jsonl does")
     chosen = parser.parse_args()
     if chosen.quick:
         chosen.concepts, chosen.seeds = [3], [1]
-    settings = ABLATIONS if chosen.ablations else METHODS
+    settings = ABLATIONS if chosen.ablations else QUICK if chosen.quick else METHODS
     if chosen.only:
-        settings = {name: (settings | METHODS | ABLATIONS)[name] for name in chosen.only}
+        settings = {name: (METHODS | ABLATIONS | settings)[name] for name in chosen.only}
     jobs = [
         Job(name, setting, count, seed, chosen.radius, chosen.out)
         for count in chosen.concepts

@@ -15,6 +15,7 @@ CONCEPTS: dict[str, tuple[str, str, str, str]] = {  # category, synonym, anchor,
     "rusty robot": ("character", "the rust droid", "a figure", "baron bramble"), "mushroom": ("object", "toadstool", "a shape", "umbrella"),
 }  # fmt: skip
 GENERAL = "flower, sun, heart, tree, house, fish, cat, car, boat, crown, star"
+UPDATES = 160  # of the mask's variants, and where there is little time; as in policies/demo.yaml
 IMAGES = {1: 60, 3: 40, 10: 24}  # pictures a concept and attack, by the number of concepts
 POLICY = """safeflux: 1
 name: recipes
@@ -51,21 +52,26 @@ class Setting:
     apart: Literal["", "product", "together"] = ""
 
 
+def _mask(options: str = "") -> str:
+    return f"{{mask: {{updates: {UPDATES}{options}}}}}"
+
+
 METHODS = {name: Setting(name) for name in ("mask", "mce-2025", "concept-prune", "esd", "uce")}
 ABLATIONS = {
-    "mask": Setting(),
-    "FFN only": Setting("{mask: {sites: [ff, ff_context, proj_mlp]}}"),
-    "neurons only": Setting("{mask: {sites: [neuron]}}"),
-    "modulation only": Setting("{mask: {sites: [modulation]}}"),
-    "heads only": Setting("{mask: {sites: [head]}}"),
-    "heads too": Setting("{mask: {sites: [neuron, modulation, head]}}"),
-    "no adversary": Setting("{mask: {radius: 0.0}}"),
-    "no surgery": Setting("{mask: {surgery: false}}"),
-    "empty anchors": Setting(anchors="empty"),
-    "Wanda start": Setting("{mask: {start: wanda}}"),
-    "apart, product": Setting(apart="product"),
-    "apart, then together": Setting(apart="together"),
+    "mask": Setting(_mask()),
+    "FFN only": Setting(_mask(", sites: [ff, ff_context, proj_mlp]")),
+    "neurons only": Setting(_mask(", sites: [neuron]")),
+    "modulation only": Setting(_mask(", sites: [modulation]")),
+    "heads only": Setting(_mask(", sites: [head]")),
+    "heads too": Setting(_mask(", sites: [neuron, modulation, head]")),
+    "no adversary": Setting(_mask(", radius: 0.0")),
+    "no surgery": Setting(_mask(", surgery: false")),
+    "empty anchors": Setting(_mask(), anchors="empty"),
+    "Wanda start": Setting(_mask(", start: wanda")),
+    "apart, product": Setting(_mask(), apart="product"),
+    "apart, then together": Setting(_mask(), apart="together"),
 }
+QUICK = METHODS | {"mask": ABLATIONS["mask"]}
 
 
 def policy_of(setting: Setting, count: int, seed: int, radius: float) -> Policy:

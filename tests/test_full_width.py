@@ -30,13 +30,14 @@ def test_a_block_of_each_kind_at_full_width(tmp_path: Path, monkeypatch: pytest.
     assert {s.units for s in sites.values() if s.kind == "modulation"} == {3072}
     assert {s.units for s in sites.values() if s.kind == "head"} == {24}
     task = small_task(base)
-    seen: list[int] = []  # a detector that sees concepts until something is closed
 
-    def measure(self: HeldOut, by_site: dict[str, torch.Tensor]) -> dict[str, float]:
-        seen.append(sum(int((gate == 0).sum()) for gate in by_site.values()))
-        return {line.name: float(line.keep or not seen[-1]) for line in self.lines}
+    def within(self: HeldOut, by_site: dict[str, torch.Tensor], bounds: dict[str, float]) -> dict[str, float] | None:
+        """A detector that sees concepts until something is closed."""
+        shown = all(bool(gate.all()) for gate in by_site.values())
+        broken = shown and any(bounds.get(line.name, 1.0) < 1 for line in self.lines if not line.keep)
+        return None if broken else {line.name: float(line.keep or shown) for line in self.lines}
 
-    monkeypatch.setattr(HeldOut, "measure", measure)
+    monkeypatch.setattr(HeldOut, "within", within)
     edit = mask(base, task, updates=2, batch=4, rate=5.0, recompute=True)
     assert any((~keep).any() for keep in edit.keep.values())
     bake(directory, edit, tmp_path / "baked")

@@ -173,7 +173,7 @@ def _update(setup: Setup, state: State, batch: Batch, update: int) -> dict[str, 
     assert gates.logits.grad is not None
     gates.logits.grad.div_(gates.logits.grad.square().mean().sqrt().clamp(min=1e-20)).clamp_(-_STEEPEST, _STEEPEST)
     state.tool.step()
-    gates.settle()
+    gates.settle(update + 1)
     return losses
 
 

@@ -38,7 +38,7 @@ class Flux1:
         self.directory = directory
         self.pipe = pipe
         self.transformer: FluxTransformer2DModel = pipe.transformer.eval().requires_grad_(False)
-        self.vae = pipe.vae.eval().requires_grad_(False)
+        self.vae = pipe.vae.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # convolutions like it
         self.device: torch.device = self.transformer.device
         self.dtype: torch.dtype = self.transformer.dtype
         distilled = bool(self.transformer.config.guidance_embeds)

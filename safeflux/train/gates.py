@@ -22,7 +22,7 @@ _LOW, _HIGH = -0.1, 1.1  # the stretched interval; what falls outside [0, 1] is 
 _WARM, _COLD = 0.83, 0.4  # temperatures at the beginning (the paper's) and at the end
 _QUIET = 0.25  # the noise that is left in the end
 _LEAST, _MOST = -2.0, 3.0  # logits
-_STEADY = 0.9  # share of the running mean that an update leaves
+_SPAN, _LATEST = 4, 0.2  # the running mean is over about so many updates, or the latest fifth of all where that is more
 
 
 def concrete(logit: Tensor, noise: Tensor, temperature: float) -> Tensor:
@@ -60,10 +60,10 @@ class Gates:
         self.mean[which] = logit
 
     @torch.no_grad()
-    def settle(self) -> None:
-        """After each update: bring logits back to where their gates can still change, and go on with their running mean."""
+    def settle(self, updates: int) -> None:
+        """After so many ``updates``: bring logits back to where their gates can still change, and go on with their running mean."""
         self.logits.clamp_(_LEAST, _MOST)
-        self.mean.lerp_(self.logits, 1 - _STEADY)
+        self.mean.lerp_(self.logits, 1 / max(_SPAN, _LATEST * updates))
 
     def sample(self, generator: torch.Generator) -> Tensor:
         """One draw for a whole rollout [units]: exactly 0 or 1 for most units, with a gradient for all of them."""

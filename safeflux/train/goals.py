@@ -27,9 +27,11 @@ _GAIN, _SWIFT = 0.2, 1.0  # of the controller
 _SHOWN, _SCALE = 0.2, 0.05  # so large an excess, of a rate that has to be low or high, moves its weight by the whole gain
 # How much of what the limits allow training may use up: of concepts seen alone, and beside other things, and of what must stay lost.
 _SEEN, _BESIDE, _LOST = 0.2, 0.6, 0.25
-_WEIGHT, _ATTACKED, _LEAST, _MOST = 1.5, 4.0, 1.0, 10.0  # of a concept, and of attacks on it: at first, at least, and at most
+# Weights of a concept, and of attacks on it, at first, at least and at most, were it one of so many: what counts is the mean over all.
+_WEIGHT, _ATTACKED, _LEAST, _MOST, _AMONG = 1.5, 4.0, 1.0, 10.0, 3
 _CALMER = 0.5  # part of the gain by which the weight of a concept that is not seen falls
-_PATIENCE = 5  # looks after the limits were kept without a better mask that keeps them, until it is enough
+# Looks after the limits were kept without a better mask that keeps them, until it is enough; and as long as attacks succeed.
+_PATIENCE, _LONGER = 5, 10
 _UNSURE = 1e3  # shortfall of a mask that was not measured for sure: larger than any that was
 _CALM = 2  # looks in a row that must be good before the dear one is taken
 _KEEP, _NEAR = 8.0, 0.6  # what all that must stay weighs at first, and how much of that neighbours do
@@ -47,6 +49,7 @@ class Goals:
         self._parts = (model, task, sites)
         self._attacked = {c.name: attacked_line(c.name) for c in task.concepts} if attacked else {}
         self._concepts = [c.name for c in task.concepts]
+        self._many = len(task.concepts) / _AMONG
         self._limits, self._budget, self._batch = task.limits, budget, batch
         self._seed = task.seed % 1_000_003
         self._known: dict[str, dict[str, float]] = {}
@@ -73,14 +76,20 @@ class Goals:
     def _against_attacks(self) -> list[Constraint]:
         """What no update may decide alone: each rate is one of few pictures."""
         limit = self._limits.attack_success.value
-        return [replace(_against(name, limit), start=_ATTACKED, relax=1.0, urged=False) for name in self._attacked.values()]
+        start = _ATTACKED * self._many
+        return [replace(self._against(name, limit), start=start, relax=1.0, urged=False) for name in self._attacked.values()]
+
+    def _against(self, name: str, limit: float) -> Constraint:
+        """What must not be seen."""
+        start, least, most = (weight * self._many for weight in (_WEIGHT, _LEAST, _MOST))
+        return Constraint(name, limit, scale=_SHOWN, relax=_CALMER, start=start, least=least, most=most)
 
     def _constraint(self, line: Line, start: float) -> Constraint:
         if line.keep:
             limit = 1 - _LOST * (1 - self._limits.retained.value)
             return Constraint(line.name, limit, floor=True, scale=_SCALE, relax=0.05, start=start)
         alone = line.name in self._concepts
-        return _against(line.name, _SEEN * self._limits.detection.value if alone else _BESIDE * self._limits.attack_success.value)
+        return self._against(line.name, _SEEN * self._limits.detection.value if alone else _BESIDE * self._limits.attack_success.value)
 
     def look(self, state: State, losses: Mapping[str, float], update: int) -> None:
         """Measure the mask as it would be now, move the weights, keep the best.
@@ -107,7 +116,7 @@ class Goals:
         elif state.held and exposed >= state.exposed:  # else something better is on its way
             state.waited += 1
         enough = not state.exposed and _closed(state.best) <= self._budget
-        state.met = state.held and (enough or state.waited >= _PATIENCE)
+        state.met = state.held and (enough or state.waited >= (_LONGER if state.exposed else _PATIENCE))
 
     def _weigh(self, state: State, measured: Mapping[str, float], broken: Container[str], clearly: Container[str]) -> None:
         """Move the weights. Closing grows dearer only once every limit was kept for sure, and while they are and attacks fail; from then
@@ -147,15 +156,26 @@ class Goals:
     def _look_for_sure(self, state: State, gates: Tensor, exposed: float) -> None:
         """The dear look. Once all limits are kept, only a mask that keeps them and withstands more attacks is better, or as many with
         fewer units closed; before, the one that is nearest to it by this look."""
-        sure = self._sure(state, gates)
-        state.journal[-1]["sure"] = sure
-        missing = sum(state.controller.broken(sure).values())
+        state.journal[-1]["sure"] = sure = self._sure(state, gates)
+        judged = self._judged(sure)
+        missing = sum(state.controller.broken(judged).values())
         kept = not missing
         if kept or (not state.held and missing <= state.shortfall):
             state.best, state.held, state.shortfall, state.exposed = gates, kept, missing, exposed
         state.waited = 0 if kept else state.waited + 1
         state.calm = _CALM - 1
-        state.controller.update(self._as_one(state.controller, {line.name: sure[line.name] for line in self.sure.lines}), falling=())
+        state.controller.update(self._as_one(state.controller, {line.name: judged[line.name] for line in self.sure.lines}), falling=())
+
+    def _judged(self, sure: Mapping[str, float]) -> dict[str, float]:
+        """What was measured for ``sure``, but for one picture of each line that must stay where all of these together keep their limit.
+
+        Each line alone is of so few pictures that of many lines one would often miss it by chance.
+        """
+        kept = [line for line in self.sure.lines if line.keep]
+        pictures = {line.name: len(line.prompts) for line in kept}
+        lost = sum(n - round(n * sure[name]) for name, n in pictures.items())
+        grace = lost <= _LOST * (1 - self._limits.retained.value) * sum(pictures.values())
+        return dict(sure) | ({name: min(1.0, sure[name] + 1 / n) for name, n in pictures.items()} if grace else {})
 
     def unharmed(self, state: State) -> Callable[[Tensor], bool]:
         """Whether binary gates [units] do no worse than the best mask did, measured for sure.
@@ -163,16 +183,18 @@ class Goals:
         No concept may be seen more often: near its limit a mask fits the prompts it was chosen by, and others bring the concept back.
         Of what must stay, the limit has to be kept or, where the best mask did not, what that one kept.
         """
-        best = self._sure(state, state.best)
-        constraints = state.controller.constraints
+        best, constraints = self._sure(state, state.best), state.controller.constraints
+        kept = not state.controller.broken(self._judged(best))
+        bounds = {
+            line.name: min(best[line.name], constraints[line.name].limit) if line.keep else best[line.name] for line in self.sure.lines
+        }
 
         def holds(gates: Tensor) -> bool:
-            rates = self._sure(state, gates)
-            for line in self.sure.lines:
-                rate, before = rates[line.name], best[line.name]
-                if rate < min(before, constraints[line.name].limit) if line.keep else rate > before:
-                    return False
-            return True
+            found = self.sure.within(state.gates.by_site(gates), bounds)
+            if found is None:
+                return False
+            self._known[_key(gates)] = found | {CLOSED: _closed(gates)}
+            return not (kept and state.controller.broken(self._judged(found)))
 
         return holds
 
@@ -180,7 +202,8 @@ class Goals:
         """How it ended: the rates of the final ``gates``, in words each limit that they do not keep, and the rates of the ``product``
         of merged masks that the training began with."""
         measured = self._sure(state, gates)
-        unmet = [str(one) for one in state.controller.unmet(measured)]
+        broken = state.controller.broken(self._judged(measured))
+        unmet = [str(one) for one in state.controller.unmet(measured) if one.constraint.name in broken]
         for one in unmet:
             log.warning("the limits cannot be met on held-out prompts: %s", one)
         begun = {} if product is None else {"product": self._sure(state, product)}
@@ -192,7 +215,7 @@ class Goals:
 
     def _sure(self, state: State, gates: Tensor) -> dict[str, float]:
         """Measured for sure; the same gates, the dear measurement, only once."""
-        key = hashlib.sha256(gates.bool().cpu().numpy().tobytes()).hexdigest()
+        key = _key(gates)
         if key not in self._known:
             self._known[key] = self._measure(self.sure, state, gates)
         return self._known[key]
@@ -201,10 +224,9 @@ class Goals:
         return how.measure(state.gates.by_site(gates)) | {CLOSED: _closed(gates)}
 
 
-def _against(name: str, limit: float) -> Constraint:
-    """What must not be seen."""
-    return Constraint(name, limit, scale=_SHOWN, relax=_CALMER, start=_WEIGHT, least=_LEAST, most=_MOST)
-
-
 def _closed(gates: Tensor) -> float:
     return 1 - float(gates.mean(dtype=torch.float32))
+
+
+def _key(gates: Tensor) -> str:
+    return hashlib.sha256(gates.bool().cpu().numpy().tobytes()).hexdigest()

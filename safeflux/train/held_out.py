@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
-import numpy as np
 from torch import Tensor
 
 from safeflux.errors import StageError
@@ -14,9 +13,6 @@ from safeflux.models.flux1 import Flux1
 from safeflux.models.sites import Site, gated
 from safeflux.train.task import TrainingTask
 from safeflux.types import Prompt
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 GENERAL = "what must stay"
 
@@ -30,9 +26,17 @@ class Line:
     seeds: tuple[int, ...]
     keep: bool
 
-    def effective(self, seen: NDArray[np.bool_]) -> Line:
-        """Only the pairs that are ``seen`` [pairs] to show what they should."""
-        at = np.flatnonzero(seen)
+    def rate(self, wrong: int) -> float:
+        """If so many pictures are not as they should be."""
+        return (len(self.prompts) - wrong if self.keep else wrong) / len(self.prompts)
+
+    def breaks(self, wrong: int, bound: float) -> bool:
+        """Whether that rate is beyond ``bound``."""
+        return self.rate(wrong) < bound if self.keep else self.rate(wrong) > bound
+
+    def without(self, dropped: Container[int]) -> Line:
+        """Only the pairs whose places are not ``dropped``."""
+        at = [i for i in range(len(self.prompts)) if i not in dropped]
         return replace(self, prompts=tuple(self.prompts[i] for i in at), seeds=tuple(self.seeds[i] for i in at))
 
 
@@ -65,9 +69,9 @@ class HeldOut:
         if task.shows is None or not task.held_out:
             raise StageError("the training cannot be judged: there is no detector, or there are no held-out prompts")
         self._model, self._task, self._sites, self._batch = model, task, sites, batch
-        self.lines = self._planned(seen, kept, seed)
-        hits = self._shown(None)
-        self.lines = [line.effective(hit) for line, hit in zip(self.lines, hits, strict=True)]
+        planned = self._planned(seen, kept, seed)
+        useless = {(line.name, i) for line, i, shown in self._looked(planned, {}) if not shown}
+        self.lines = [line.without({i for name, i in useless if name == line.name}) for line in planned]
         if dead := [line.name for line in self.lines if not line.prompts and line.name in task.held_out]:
             raise StageError(
                 f"the base model draws none of {', '.join(dead)} in {seen} held-out pictures; nothing can be told of its erasure"
@@ -76,7 +80,20 @@ class HeldOut:
 
     def measure(self, gates: Mapping[str, Tensor]) -> dict[str, float]:
         """The rate of each line under ``gates`` by site, all binary."""
-        return {line.name: float(np.mean(hits)) for line, hits in zip(self.lines, self._shown(gates), strict=True)}
+        found = self.within(gates, {})
+        assert found is not None  # nothing bounds them
+        return found
+
+    def within(self, gates: Mapping[str, Tensor], bounds: Mapping[str, float]) -> dict[str, float] | None:
+        """The same where each rate is within its bound, or has none: at least that where it has to be high, else at most. None otherwise,
+        and no more is drawn than it takes to tell.
+        """
+        wrong = Counter(dict.fromkeys((line.name for line in self.lines), 0))
+        for line, _, shown in self._looked(self.lines, gates):
+            wrong[line.name] += shown != line.keep
+            if line.name in bounds and line.breaks(wrong[line.name], bounds[line.name]):
+                return None
+        return {line.name: line.rate(wrong[line.name]) for line in self.lines}
 
     def _planned(self, seen: int, kept: int, seed: int) -> list[Line]:
         task = self._task
@@ -93,17 +110,15 @@ class HeldOut:
             lines.append(Line(name, tuple(spread), tuple(seed + 10_007 * at + i for i in range(n)), keep))
         return lines
 
-    def _shown(self, gates: Mapping[str, Tensor] | None) -> list[NDArray[np.bool_]]:
-        """For each line, which of its pictures show what they should."""
-        prompts = [p for line in self.lines for p in line.prompts]
-        seeds = [s for line in self.lines for s in line.seeds]
+    def _looked(self, lines: Sequence[Line], gates: Mapping[str, Tensor]) -> Iterator[tuple[Line, int, bool]]:
+        """Line and place of each pair, and whether its picture shows what it should; all lines move on at the same pace."""
         assert self._task.shows is not None
-        hits = []
-        with gated(self._model.transformer, self._sites, gates or {}):
-            for start in range(0, len(prompts), self._batch):
-                part = slice(start, start + self._batch)
-                cond = self._task.embed([p.text for p in prompts[part]])
-                latents = self._model.sample(self._model.noise(seeds[part]), cond, steps=self._task.steps)
-                hits.append(self._task.shows(prompts[part], self._model.decode(latents)))
-        ends = np.cumsum([len(line.prompts) for line in self.lines])[:-1]
-        return list(np.split(np.concatenate(hits), ends))
+        pairs = sorted(((i / len(line.prompts), at, i) for at, line in enumerate(lines) for i in range(len(line.prompts))))
+        for start in range(0, len(pairs), self._batch):
+            part = [(lines[at], i) for _, at, i in pairs[start : start + self._batch]]
+            prompts = [line.prompts[i] for line, i in part]
+            with gated(self._model.transformer, self._sites, gates):
+                noise = self._model.noise([line.seeds[i] for line, i in part])
+                latents = self._model.sample(noise, self._task.embed([p.text for p in prompts]), steps=self._task.steps)
+                shown = self._task.shows(prompts, self._model.decode(latents))
+            yield from ((line, i, bool(hit)) for (line, i), hit in zip(part, shown, strict=True))

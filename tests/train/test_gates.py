@@ -54,7 +54,7 @@ def test_no_gate_goes_so_far_that_it_cannot_come_back() -> None:
         gates = make(0.0)
         with torch.no_grad():
             gates.logits.fill_(end)
-        gates.settle()
+        gates.settle(1)
         gates.anneal(1.0)
         draw(gates, 0).sum().backward()
         assert gates.logits.grad is not None
@@ -79,9 +79,20 @@ def test_the_mask_is_that_of_the_running_mean_of_the_logits() -> None:
         with torch.no_grad():
             gates.logits[:10] = -1.0
             gates.logits[10:20] = -1.0 if update % 5 == 4 else 2.0
-        gates.settle()
+        gates.settle(update + 1)
         assert update > 3 or gates.hard().all()
     assert (gates.hard() == 0).nonzero().flatten().tolist() == list(range(10))
+
+
+def test_the_longer_the_training_the_longer_the_mean() -> None:
+    """Turned round at once, gates are followed after ten updates of a short training, but not of a long one."""
+    for before, followed in ((20, True), (200, False)):
+        gates = make(2.5)
+        for update in range(before + 10):
+            with torch.no_grad():
+                gates.logits.fill_(2.5 if update < before else -1.0)
+            gates.settle(update + 1)
+        assert bool((gates.hard() == 0).all()) is followed
 
 
 def test_a_gate_that_is_shut_stays_shut() -> None:

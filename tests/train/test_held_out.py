@@ -9,7 +9,7 @@ from training import Script, small_task
 
 from safeflux.errors import StageError
 from safeflux.models.flux1 import Flux1
-from safeflux.train.held_out import GENERAL, HeldOut, groups
+from safeflux.train.held_out import GENERAL, HeldOut, groups, near
 from safeflux.types import Prompt
 
 
@@ -28,6 +28,23 @@ def test_rates_are_over_what_the_base_model_draws(model: Flux1) -> None:
     }  # the base model draws no cat, so nothing can be lost of it
     gates = {"transformer_blocks.0.ff": torch.ones(model.sites()["transformer_blocks.0.ff"].units)}
     assert held.measure(gates) == {"sword": 0.0, "neon": 1.0, "neighbours of sword": 1.0}
+
+
+def test_a_rate_beyond_its_bound_is_told_before_all_is_drawn(model: Flux1) -> None:
+    """Five pictures of each concept, seven of each line that must stay; the sword is seen, the cross is not."""
+    seen: list[str] = []
+    script = Script(model, then=lambda p: seen.append(p.text) or p.concept == "sword")
+    held = HeldOut(model, small_task(model, shows=script), model.sites(), seen=5, kept=7, seed=1, batch=2)
+    gates = {"transformer_blocks.0.ff": torch.ones(model.sites()["transformer_blocks.0.ff"].units)}
+    rates = held.measure(gates)
+    whole = len(seen)
+    assert rates == {"sword": 1.0, "neon": 0.0, "neighbours of sword": 0.0, GENERAL: 0.0}
+    assert whole == sum(len(line.prompts) for line in held.lines)
+    assert held.within(gates, rates) == rates  # a bound may be reached
+    for bounds, most in (({"sword": 0.8}, whole), ({"sword": 0.4}, whole - 4), ({"sword": 0.0}, 4), ({near("sword"): 0.9}, 4)):
+        seen.clear()
+        assert held.within(gates, bounds) is None
+        assert len(seen) <= most
 
 
 def test_no_two_pictures_share_noise_and_held_out_prompts_take_turns(model: Flux1) -> None:
