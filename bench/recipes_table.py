@@ -1,20 +1,22 @@
 """What ``recipes.py`` shows of its runs: a table of means over seeds with intervals, a comparison of times, and a plot.
 
-    python bench/recipes_table.py bench/recipes.jsonl
+    python bench/recipes_table.py
 
-prints all tables of a record again; ``bench/RESULTS.md`` is held to them by a test.
+writes the tables of ``bench/recipes.jsonl`` and ``bench/ablations.jsonl`` into ``bench/RESULTS.md`` again, and the plot; a test holds them
+to it.
 """
 
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pages
+from recipes_settings import METHODS
 
 from safeflux.statistics import mean_interval
 
@@ -48,14 +50,14 @@ FIELDS = ("concept", "attack", "metric", "model", "k", "n", "value")  # of a fin
 
 def record(runs: Iterable[Run], path: Path) -> None:
     """Write what the tables need of ``runs``, a line each, in place of what ``path`` holds of the same method, concepts and seed."""
-    lines = {(run.concepts, run.method, run.seed): run.found for run in [*(recorded(path) if path.is_file() else []), *runs]}
+    lines = {(run.concepts, run.method, run.seed): run.found for run in [*recorded(path), *runs]}
     kept = [{**one, "findings": [{name: f[name] for name in FIELDS} for f in one["findings"]]} for _, one in sorted(lines.items())]
     path.write_text("".join(json.dumps(one) + "\n" for one in kept), encoding="utf-8")
 
 
 def recorded(path: Path) -> list[Run]:
-    """The runs of a record."""
-    found = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    """The runs of a record, none where there is none."""
+    found = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
     return [Run(one["name"], one["concepts"], one["seed"], one) for one in found]
 
 
@@ -80,6 +82,8 @@ def table(runs: Sequence[Run]) -> str:
     groups: dict[tuple[int, str], list[Run]] = {}
     for run in runs:
         groups.setdefault((run.concepts, run.method), []).append(run)
+    if not runs:
+        return "None has been run."
     lines = ["| concepts | method | seeds | " + " | ".join(name for name, _ in COLUMNS) + " |", "|---" * (len(COLUMNS) + 3) + "|"]
     for (count, method), some in groups.items():
         cells = [_cell([value(run) for run in some]) for _, value in COLUMNS]
@@ -141,6 +145,14 @@ def plot(runs: Sequence[Run]) -> str:
     return "\n".join([*parts, "</svg>"]) + "\n"
 
 
+def written(place: Path) -> dict[str, str]:
+    """The tables of ``place/RESULTS.md`` by their marks, of the records beside it."""
+    methods, variants = recorded(place / "recipes.jsonl"), recorded(place / "ablations.jsonl")
+    return {"methods": table(methods) + "\n\n" + catching_up(methods), "ablations": table(variants)}
+
+
 if __name__ == "__main__":
-    every = recorded(Path(sys.argv[1]))
-    print(table(every) + "\n\n" + catching_up(every))
+    HERE = Path(__file__).parent
+    pages.put(HERE / "RESULTS.md", **written(HERE))
+    in_order = sorted(recorded(HERE / "recipes.jsonl"), key=lambda run: list(METHODS).index(run.method))
+    (HERE / "recipes.svg").write_text(plot(in_order), encoding="utf-8")

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from pages import put
 from peft import LoraConfig
 from torch import Tensor
 
@@ -33,7 +34,6 @@ CONCEPT, ANCHOR, STEPS, GONE, ROUNDS = "sword", "shape", 4, 0.1, 4
 SHARES = (0.005, 0.01, 0.02, 0.04, 0.08)
 SETTINGS = {"top": 0.6, "threshold": 0.02, "iterations": 50}
 FEED = ["ff.net.0.proj", "ff.net.2", "ff_context.net.0.proj", "ff_context.net.2", "proj_mlp", "proj_out"]
-BEGIN, END = "<!-- table: begin -->", "<!-- table: end -->"
 
 
 def texts(n: int, split: prompts.Split) -> list[str]:
@@ -162,8 +162,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=48)
     lines = table(parser.parse_args().images)
     page = ROOT / "docs" / "revival.md"
-    head, rest = page.read_text(encoding="utf-8").split(BEGIN)
-    page.write_text(f"{head}{BEGIN}\n{chr(10).join(lines)}\n{END}{rest.split(END)[1]}", encoding="utf-8")
+    put(page, table="\n".join(lines))
 
 
 if __name__ == "__main__":

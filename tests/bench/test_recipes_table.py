@@ -48,9 +48,23 @@ def test_a_record_gives_the_same_table_and_replaces_what_it_had_of_a_run(made: M
     assert "the mask after 20 s, 0.40 of its time" in made.catching_up(made.recorded(path))
 
 
-def test_the_results_say_what_the_record_holds(made: ModuleType) -> None:
-    said = (BENCH / "RESULTS.md").read_text(encoding="utf-8").splitlines()
-    every = made.recorded(BENCH / "recipes.jsonl")
-    lines = made.table(every).splitlines() + made.catching_up(every).splitlines()
-    assert len(lines) > 10
-    assert [line for line in lines if line not in said] == []
+def test_the_results_say_what_the_records_hold(made: ModuleType) -> None:
+    tables = made.written(BENCH)
+    assert len(tables["methods"].splitlines()) > 10
+    for name, table in tables.items():
+        assert made.pages.found(BENCH / "RESULTS.md", name) == table, "run python bench/recipes_table.py"
+
+
+def test_only_what_stands_between_the_marks_is_replaced(made: ModuleType, tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("Before.\n<!-- a: begin -->\nold\n<!-- a: end -->\nAfter.\n<!-- b: begin -->\n<!-- b: end -->\n")
+    made.pages.put(page, a="new\n\nlines", b="more")
+    assert page.read_text() == (
+        "Before.\n<!-- a: begin -->\nnew\n\nlines\n<!-- a: end -->\nAfter.\n<!-- b: begin -->\nmore\n<!-- b: end -->\n"
+    )
+    assert (made.pages.found(page, "a"), made.pages.found(page, "b")) == ("new\n\nlines", "more")
+    for wrong in ("<!-- c: begin -->", "<!-- c: end --><!-- c: begin -->", "<!-- c: begin --><!-- c: begin --><!-- c: end -->"):
+        page.write_text(wrong)
+        with pytest.raises(ValueError, match="wanted <!-- c: begin --> and, after it, <!-- c: end -->, each once"):
+            made.pages.put(page, c="x")
+        assert page.read_text() == wrong
