@@ -27,7 +27,8 @@ from recipes_settings import ABLATIONS, METHODS, QUICK, Setting, policy_of
 from recipes_table import Run, catching_up, plot, record, table
 
 from safeflux import registry
-from safeflux.audit import Subject, audit
+from safeflux.audit import audit
+from safeflux.audit_drawing import Subject
 from safeflux.audit_instruments import shows
 from safeflux.bake import bake, load_baked
 from safeflux.edits import erased, product

@@ -25,7 +25,6 @@ from safeflux_signing import manifest, names
 if TYPE_CHECKING:
     from safeflux.audit import Audited
     from safeflux.audit_store import Spent
-    from safeflux.models.flux1 import Flux1
 
 
 @dataclass(frozen=True)
@@ -45,12 +44,15 @@ def examine(
     base: Path | str | None = None,
     preset: Preset | None = None,
     out: Path | None = None,
+    jobs: int = 1,
     progress: Progress | None = None,
 ) -> Examined:
     """Attack the diffusers directory ``model`` as ``policy`` says, with the policy's base model, or ``base``, as the control.
 
     ``preset`` takes the place of the policy's, and of its number of pictures. ``out`` (``runs/audit-NAME`` of the directory) keeps what
     was drawn: the same call goes on from there. A concept that the base model does not draw either is unchecked, and the verdict "failed".
+    ``jobs`` attacks run at the same time, each in a process that holds a model; a script that asks for several guards what it does with
+    ``if __name__ == "__main__":``, as always with Python's processes.
 
     Whoever made ``model`` need not be trusted: of it only safetensors, configurations and tokenizers are read, and no code is run.
 
@@ -63,7 +65,7 @@ def examine(
     _comparable(model, plan)
     with workspace.open_workspace(Path("runs") / f"audit-{model.resolve().name}" if out is None else out) as space:
         digests = _digests(model)
-        run = stages.Run(policy, plan, space.work, progress or (lambda *_: None))
+        run = stages.Run(policy, plan, space.work, progress or (lambda *_: None), jobs)
         found = _audit(run, model, digests["dirHash1"])
         if _digests(model) != digests:
             raise StageError(f"{model} was changed while it was examined; what was found is about no one model: examine it again")
@@ -109,19 +111,12 @@ def _files(model: Path) -> Iterator[tuple[str, str]]:
 
 
 def _audit(run: stages.Run, model: Path, digest: str) -> Audited:
-    from safeflux.audit import Subject, audit
-
-    def examined() -> Flux1:
-        import torch
-
-        from safeflux.models.flux1 import Flux1
-
-        device, dtype = "cuda" if torch.cuda.is_available() else "cpu", getattr(torch, run.plan.precision)
-        return Flux1.load(model, device=device, dtype=dtype)
+    from safeflux.audit import audit
+    from safeflux.audit_drawing import Subject
 
     task = stages.audit_task(run, run.work / "searches")
-    subjects = Subject(run.load, run.plan.model_digest), Subject(examined, digest)
-    return audit(*subjects, run.policy, task, store=run.work / "drawings")
+    subjects = Subject(run.source(), run.plan.model_digest), Subject(stages.Source(model, run.plan.precision), digest)
+    return audit(*subjects, run.policy, task, store=run.work / "drawings", jobs=run.jobs)
 
 
 def _report(run: stages.Run, model: Path, found: Audited, subject: Mapping[str, object], out: Path) -> Report:

@@ -67,13 +67,14 @@ def release(
     out: Path | None = None,
     key: SigningKey | Path | None = None,
     allow_failing: bool = False,
+    jobs: int = 1,
     progress: Progress | None = None,
 ) -> ReleaseResult:
     """Make a release from ``policy`` in the directory ``out`` (``runs/<name>``), going on where an earlier call there ended.
 
     ``key``: the signing key or whoever holds it, if not the policy's. A model that does not pass is left, unsigned, in
     ``out/unsigned``, unless ``allow_failing``: then it is signed like any other, and its claims say that it failed.
-    ``progress`` is called after each step.
+    So many ``jobs`` of the audit's attacks run at the same time, see ``examine``. ``progress`` is called after each step.
 
     Raises PolicyError; PlanError before anything is trained, also when there is no key; WorkspaceError when ``out`` cannot be
     used; StageError, ModelError and the rest of ``safeflux.errors`` when a stage could not do its work.
@@ -84,7 +85,7 @@ def release(
         space.refuse_foreign("sign", "release")
         space.refuse_foreign("unsigned", "unsigned")
         signer, public_key = signing_key(policy.signing, space.work, key)
-        run = Run(policy, stages.resolve(policy), space.work, progress or _silent)
+        run = Run(policy, stages.resolve(policy), space.work, progress or _silent, jobs)
         begun, content = _make(run, space, signer)
         report = reports.from_text(run.path("report", "erasure_report.json").read_text(encoding="utf-8"))
         verdict = reports.verdict(report)

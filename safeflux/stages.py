@@ -44,12 +44,13 @@ Make = Callable[["Run", Path, Path], None]  # a stage: fills the first directory
 
 @dataclass(frozen=True)
 class Run:
-    """What every stage is given. ``work`` holds a directory for each finished stage."""
+    """What every stage is given. ``work`` holds a directory for each finished stage; so many ``jobs`` draw at the same time."""
 
     policy: Policy
     plan: Plan
     work: Path
     report_progress: Progress
+    jobs: int = 1
 
     def progress(self, stage: str) -> Progress:
         return lambda what, done, total: self.report_progress(f"{stage}: {what}", done, total)
@@ -57,16 +58,32 @@ class Run:
     def path(self, stage: str, *names: str) -> Path:
         return self.work.joinpath(stage, *names)
 
+    def source(self, baked: Path | None = None) -> Source:
+        """The base model or, with ``baked``, weights read back from disk."""
+        return Source(Path(self.plan.model_dir), self.plan.precision, baked)
+
     def load(self, baked: Path | None = None) -> Flux1:
-        """The base model, or with ``baked`` weights read back from disk; on the best device there is, in the plan's precision."""
+        return self.source(baked)()
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a model lies, with ``baked`` its transformer's weights elsewhere; called, it is loaded on the best device there is."""
+
+    base: Path
+    precision: str
+    baked: Path | None = None
+
+    def __call__(self) -> Flux1:
         import torch
 
         from safeflux.bake import load_baked
         from safeflux.models.flux1 import Flux1
 
-        device, dtype = "cuda" if torch.cuda.is_available() else "cpu", getattr(torch, self.plan.precision)
-        base = Path(self.plan.model_dir)
-        return Flux1.load(base, device=device, dtype=dtype) if baked is None else load_baked(base, baked, device=device, dtype=dtype)
+        device, dtype = "cuda" if torch.cuda.is_available() else "cpu", getattr(torch, self.precision)
+        if self.baked is not None:
+            return load_baked(self.base, self.baked, device=device, dtype=dtype)
+        return Flux1.load(self.base, device=device, dtype=dtype)
 
 
 def resolve(policy: Policy) -> Plan:
@@ -126,8 +143,8 @@ def erase(run: Run, out: Path, scratch: Path) -> None:
 
 def audit(run: Run, out: Path, scratch: Path) -> None:
     """``audit.json``, every line of the report; ``pictures/``, before and after; ``begun``, when. Drawings are kept in ``scratch``."""
-    from safeflux.audit import Subject
     from safeflux.audit import audit as measure
+    from safeflux.audit_drawing import Subject
 
     plan, baked = run.plan, recorded(run.work, "bake")
     assert baked is not None
@@ -135,11 +152,12 @@ def audit(run: Run, out: Path, scratch: Path) -> None:
     root = run.policy.bake.layout
     weights = {name: digest for name, digest in baked.files.items() if name.startswith(f"{root}/")}
     found = measure(
-        Subject(run.load, plan.model_digest),
-        Subject(lambda: run.load(run.path("bake", root)), key("baked", weights)),
+        Subject(run.source(), plan.model_digest),
+        Subject(run.source(run.path("bake", root)), key("baked", weights)),
         run.policy,
         audit_task(run, scratch / "searches"),
         store=scratch / "drawings",
+        jobs=run.jobs,
     )
     pairs = save_pairs(found.pairs, out)
     write_json(out / "audit.json", {"findings": [asdict(f) for f in found.findings], "detectors": list(found.detectors), "pairs": pairs})

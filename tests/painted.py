@@ -11,7 +11,8 @@ import pytest
 
 from safeflux import registry
 from safeflux.attacks.drawing import draw, seeded
-from safeflux.audit import Subject, audit
+from safeflux.audit import audit
+from safeflux.audit_drawing import Subject
 from safeflux.policy import Audit, Base, Choice, Concept, Limit, Limits, Policy, ReportSettings, Signing
 from safeflux.types import AuditTask, Finding, Prompt, Sample
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from painted import SWORD, Means, Painter, line, make_policy, plug_ins, run  # noqa: F401
 
-from safeflux.audit import Subject, audit
+from safeflux.audit import audit
+from safeflux.audit_drawing import Subject
 from safeflux.audit_lines import judged
 from safeflux.audit_store import Drawings
 from safeflux.errors import StageError

@@ -10,7 +10,7 @@ import pytest
 from painted import SWORD, Painter, line, make_policy, plug_ins, run  # noqa: F401
 from PIL import Image
 
-from safeflux import audit as module
+from safeflux import audit_drawing as module
 from safeflux.audit_early import Watch
 from safeflux.audit_labelled import labelled
 from safeflux.audit_lines import measures

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import click
 
 from safeflux.policy.model import Preset
-from safeflux_cli.making import INTERRUPTED, NOT_PASSED, limited_lines, loudness, table, use_threads, watched
+from safeflux_cli.making import INTERRUPTED, NOT_PASSED, jobs_option, limited_lines, loudness, table, threads_option, use_threads, watched
 
 if TYPE_CHECKING:
     from safeflux.examine import Examined
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 @click.option(
     "--out", type=click.Path(file_okay=False, path_type=Path), help="Where to work and write the report [default: runs/audit-NAME]."
 )
-@click.option("--threads", type=click.IntRange(min=1), metavar="N", help="Processor threads [default: OMP_NUM_THREADS, or one a core].")
+@threads_option
+@jobs_option
 @click.option("--json", "as_json", is_flag=True, help="Print the erasure report as JSON instead of text.")
 @click.option("-v", "--verbose", count=True, help="Say more; twice: everything.")
 @click.option("-q", "--quiet", is_flag=True, help="Show no progress and no summary.")

@@ -27,6 +27,13 @@ SCHEMA = "safeflux-release/1"
 NOT_PASSED, INTERRUPTED = 1, 130
 
 
+threads_option = click.option(
+    "--threads", type=click.IntRange(min=1), metavar="N", help="Processor threads [default: OMP_NUM_THREADS, or one a core]."
+)
+jobs_option = click.option(
+    "--jobs", type=click.IntRange(min=1), default=1, metavar="N", show_default=True,
+    help="Attacks at the same time. Each holds the model once more; they share processor threads, and take turns with graphics cards.",
+)  # fmt: skip
 _OPTIONS = (
     click.option(
         "--out", type=click.Path(file_okay=False, path_type=Path), help="Where to work and publish [default: runs/NAME of the policy]."
@@ -40,7 +47,8 @@ _OPTIONS = (
         help="Private key to sign with, if not the policy's: PEM file, pkcs11:... (RFC 7512) or exec:...",
     ),
     passphrase_options,
-    click.option("--threads", type=click.IntRange(min=1), metavar="N", help="Processor threads [default: OMP_NUM_THREADS, or one a core]."),
+    threads_option,
+    jobs_option,
     click.option("--json", "as_json", is_flag=True, help="Print one JSON object at the end instead of text."),
     click.option("-v", "--verbose", count=True, help="Say more; twice: everything."),
     click.option("-q", "--quiet", is_flag=True, help="Show no progress and no summary."),
@@ -56,7 +64,7 @@ def release_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def make(
     ctx: click.Context, policy: Policy, *, out: Path | None, dry_run: bool, allow_failing: bool, key: KeyName | None,
-    passphrase_file: Path | None, passphrase_env: str | None, passphrase_fd: int | None, threads: int | None,
+    passphrase_file: Path | None, passphrase_env: str | None, passphrase_fd: int | None, threads: int | None, jobs: int,
     as_json: bool, verbose: int, quiet: bool,
 ) -> int:  # fmt: skip
     """Make the release and say how it went; returns the exit code."""
@@ -71,7 +79,7 @@ def make(
         with watched(finished, quiet or as_json) as watch:
             from safeflux.release import release
 
-            result = release(policy, out=out, key=signer, allow_failing=allow_failing, progress=watch)
+            result = release(policy, out=out, key=signer, allow_failing=allow_failing, jobs=jobs, progress=watch)
     except KeyboardInterrupt:
         kept = ", ".join(finished) or "nothing yet"
         click.echo(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TextIO
 
 _REDRAW = 0.1  # seconds between two drawings of a bar
@@ -12,10 +13,22 @@ _LINE = 30.0  # seconds after which a plain line is printed although no further 
 _BAR = 24  # characters
 
 
+@dataclass
+class _Pace:
+    """Of something under way: where it began, in steps and seconds, how far it has come, and what was last shown of it."""
+
+    first: int
+    started: float
+    shown_at: float
+    tenth: int = -1
+    done: int = 0
+
+
 class Progress:
     """Shows what it is called with (``safeflux.types.Progress``) on ``stream``. Use as a context, so that a bar never stays half drawn.
 
-    The time left is reckoned from what this run has done: steps that an earlier run had done cost nothing.
+    The time left is reckoned from what this run has done: steps that an earlier run had done cost nothing. Several things may be under way
+    at once: on a terminal they take turns in one bar.
     """
 
     def __init__(self, stream: TextIO, *, terminal: bool | None = None, clock: Callable[[], float] = time.monotonic) -> None:
@@ -23,9 +36,7 @@ class Progress:
         self._terminal = stream.isatty() if terminal is None else terminal
         self._clock = clock
         self._what = ""
-        self._first = 0
-        self._started = self._shown_at = 0.0
-        self._shown_tenth = -1
+        self._under_way: dict[str, _Pace] = {}
         self._open = False  # a bar is on the current line
         self._headings: dict[str, float] = {}  # when each began
 
@@ -37,15 +48,17 @@ class Progress:
 
     def __call__(self, what: str, done: int, total: int) -> None:
         now = self._clock()
-        if what != self._what:
+        if what not in self._under_way or done < self._under_way[what].done:  # a new one, or again from the start
             self.end_line()
-            self._what, self._first, self._started, self._shown_at, self._shown_tenth = what, max(done - 1, 0), now, -_LINE, -1
+            self._under_way[what] = _Pace(max(done - 1, 0), now, now - _LINE)
+        self._what, pace = what, self._under_way[what]
+        pace.done = done
         if self._terminal:
-            if done >= total or now - self._shown_at >= _REDRAW:
-                self._shown_at = now
+            if done >= total or now - pace.shown_at >= _REDRAW:
+                pace.shown_at = now
                 self._draw(done, total, now)
-        elif (tenth := 10 * done // max(total, 1)) > self._shown_tenth or now - self._shown_at >= _LINE:
-            self._shown_at, self._shown_tenth = now, tenth
+        elif (tenth := 10 * done // max(total, 1)) > pace.tenth or now - pace.shown_at >= _LINE:
+            pace.shown_at, pace.tenth = now, tenth
             self._stream.write(f"{what}: {_percent(done, total)} ({done}/{total}){self._time(done, total, now)}\n")
             self._stream.flush()
 
@@ -61,7 +74,7 @@ class Progress:
 
     def _say(self, line: str) -> None:
         self.end_line()
-        self._what = ""
+        self._under_way.clear()
         self._stream.write(f"{line}\n")
         self._stream.flush()
 
@@ -82,10 +95,11 @@ class Progress:
         self._open = True
 
     def _time(self, done: int, total: int, now: float) -> str:
-        spent = now - self._started
+        pace = self._under_way[self._what]
+        spent = now - pace.started
         if done >= total:
             return f", {duration(spent)}" if spent >= 1 else ""
-        here = done - self._first
+        here = done - pace.first
         return f", {duration(spent / here * (total - done))} left" if here > 1 and spent >= 1 else ""
 
 

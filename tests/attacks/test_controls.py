@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from safeflux.audit import Subject, audit
+from safeflux.audit import audit
+from safeflux.audit_drawing import Subject
 from safeflux.models.flux1 import Flux1
 from safeflux.plan import make_plan
 from safeflux.plan.attacking import UNLIMITED

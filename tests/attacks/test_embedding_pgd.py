@@ -14,7 +14,8 @@ from shaken import NEON, STEPS, SWORD, same, task
 from safeflux import prompts, registry
 from safeflux.attacks.embedding_pgd import Hunt, embedding_pgd, search
 from safeflux.attacks.taught import direct
-from safeflux.audit import Audited, Subject, audit
+from safeflux.audit import Audited, audit
+from safeflux.audit_drawing import Subject
 from safeflux.errors import OptionError, StageError
 from safeflux.models.flux1 import Flux1
 from safeflux.plan.attacking import effort

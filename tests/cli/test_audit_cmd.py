@@ -41,13 +41,13 @@ def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Any]:
 
 
 def test_prints_the_report_itself(asked: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["audit", "model", "--policy", "p.yaml", "--base", "./base", "--preset", "standard", "--out", "o", "--json"]
+    words = ["audit", "model", "--policy", "p.yaml", "--base", "./base", "--preset", "standard", "--out", "o", "--jobs", "2", "--json"]
     assert run(words) == 0
     out = capsys.readouterr().out
     assert out == report.to_text(asked["made"])
     assert json.loads(out)["subject"] == SUBJECT
-    told = {name: asked[name] for name in ("model", "policy", "base", "preset", "out")}
-    assert told == {"model": Path("model"), "policy": Path("p.yaml"), "base": "./base", "preset": "standard", "out": Path("o")}
+    told = {name: asked[name] for name in ("model", "policy", "base", "preset", "out", "jobs")}
+    assert told == {"model": Path("model"), "policy": Path("p.yaml"), "base": "./base", "preset": "standard", "out": Path("o"), "jobs": 2}
 
 
 def test_says_what_was_found_and_what_it_took(asked: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:

@@ -67,6 +67,24 @@ def test_terminal_is_not_flooded_but_the_end_is_shown() -> None:
     assert "500/500" in text
 
 
+def test_of_two_things_at_once_each_has_its_own_pace() -> None:
+    """One takes 1 s a step, the other 3; off a terminal each has its tenths, on it they take turns in one line."""
+    steps = [(0.0, "fast", 0, 20), (0.0, "slow", 0, 20)]
+    steps += [one for i in range(1, 21) for one in ((1.0, "fast", i, 20), *([(0.0, "slow", i // 3, 20)] if i % 3 == 0 else []))]
+    lines = shown(steps, terminal=False).splitlines()
+    assert sum(line.startswith("fast: ") for line in lines) == 11
+    assert [line for line in lines if line.startswith("fast:  50%")] == ["fast:  50% (10/20), 10 s left"]
+    assert [line for line in lines if line.startswith("slow:  20%")] == ["slow:  20% (4/20), 48 s left"]
+    assert len(lines) == 11 + 4
+    assert shown(steps, terminal=True).count("\n") == 2  # where the second began, and in the end
+
+
+@pytest.mark.parametrize("again", [20, 5])
+def test_what_begins_again_is_shown_again_and_what_ends_twice_is_not(again: int) -> None:
+    lines = shown([(1.0, "draw", 10, 20), (1.0, "draw", 20, 20), (1.0, "draw", again, 20)], terminal=False).splitlines()
+    assert len(lines) == (2 if again == 20 else 3)
+
+
 @pytest.mark.parametrize("terminal", [True, False])
 def test_heading_comes_before_its_bars_and_its_time_after_them(terminal: bool) -> None:
     clock, stream = Clock(), io.StringIO()
