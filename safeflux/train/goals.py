@@ -167,15 +167,15 @@ class Goals:
         state.controller.update(self._as_one(state.controller, {line.name: judged[line.name] for line in self.sure.lines}), falling=())
 
     def _judged(self, sure: Mapping[str, float]) -> dict[str, float]:
-        """What was measured for ``sure``, but for one picture of each line that must stay where all of these together keep their limit.
+        """What was measured for ``sure``, but for one picture of each line of neighbours where all that must stay keeps the limit together.
 
         Each line alone is of so few pictures that of many lines one would often miss it by chance.
         """
-        kept = [line for line in self.sure.lines if line.keep]
-        pictures = {line.name: len(line.prompts) for line in kept}
+        pictures = {line.name: len(line.prompts) for line in self.sure.lines if line.keep}
         lost = sum(n - round(n * sure[name]) for name, n in pictures.items())
-        grace = lost <= _LOST * (1 - self._limits.retained.value) * sum(pictures.values())
-        return dict(sure) | ({name: min(1.0, sure[name] + 1 / n) for name, n in pictures.items()} if grace else {})
+        if lost > _LOST * (1 - self._limits.retained.value) * sum(pictures.values()):
+            return dict(sure)
+        return dict(sure) | {name: min(1.0, sure[name] + 1 / n) for name, n in pictures.items() if name != GENERAL}
 
     def unharmed(self, state: State) -> Callable[[Tensor], bool]:
         """Whether binary gates [units] do no worse than the best mask did, measured for sure.
