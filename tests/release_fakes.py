@@ -97,7 +97,7 @@ class Subject:
     digest: str
 
 
-def audit(base: Subject, erased: Subject, policy: Policy, task: Any, *, store: Path) -> Any:
+def audit(base: Subject, erased: Subject, policy: Policy, task: Any, *, store: Path, jobs: int) -> Any:
     calls["audit"] += 1
     store.mkdir(parents=True, exist_ok=True)
     for digest in (base.digest, erased.digest):
@@ -159,7 +159,8 @@ def faked() -> Iterator[None]:
             "save_edit": lambda edit, path, metadata: path.write_text(json.dumps(edit.keep)),
             "load_edit": lambda path: Masks(json.loads(path.read_text())),
         },
-        "audit": {"Subject": Subject, "audit": audit},
+        "audit": {"audit": audit},
+        "audit_drawing": {"Subject": Subject},
         "methods.mask": {"mask": mask},
         "render": {"html": lambda data, images: f"<p>{data['verdict']}", "model_card": lambda data, settings: f"# {settings['license']}\n"},
     }  # fmt: skip
