@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from safeflux import audit_jobs
 from safeflux.audit_drawing import Round, Subject, draw
-from safeflux.audit_instruments import open_bench
+from safeflux.audit_instruments import Bench, open_bench
 from safeflux.audit_lines import lines, measures, unchecked
 from safeflux.audit_store import Drawings, Spent
 from safeflux.instruments import Embedder
 from safeflux.plan.attacking import SEEING, chosen
 from safeflux.policy import Choice, Policy
 from safeflux.policy.attached import digests
+from safeflux.statistics.detector_error import Labelled
 from safeflux.types import AuditTask, Finding, Prompt, Sample, Which
 from safeflux.workspace import key
 
@@ -79,20 +80,31 @@ def audit(
             broken |= audit_jobs.spread(jobs, audit_jobs.Given(which, subject.load, policy, task, store, keys), todo)
         elif todo:
             broken |= draw(Round.of(which, policy, bench, task, drawings, keys), subject.load, todo)
-    findings: list[Finding] = []
-    pairs: list[BeforeAfter] = []
+    findings, pairs = list[Finding](), list[BeforeAfter]()
     for attack in attacks:
         if attack.name in broken:
             findings += [unchecked(m, broken[attack.name], task) for m in measures(policy, attack.name)]
             continue
         before, after = (drawings.get(keys[which, attack.name]) or [] for which in ("base", "erased"))
-        for m in measures(policy, attack.name):
-            known = tried.get(m.concept.name) if m.concept else None
-            findings += lines(m, before, after, bench.instruments(m), task, known)
+        findings += _told(attack.name, before, after, policy, bench, task, tried)
         if attack.name == "none":
             pairs = shown(before, after, policy.report.pairs)
     spent = {(attack, which): drawings.spent(key) for (which, attack), key in keys.items()}
     return Audited(tuple(findings), tuple(pairs), bench.used(tried), spent)
+
+
+def _told(
+    attack: str,
+    before: Sequence[Sample],
+    after: Sequence[Sample],
+    policy: Policy,
+    bench: Bench,
+    task: AuditTask,
+    tried: Mapping[str, Labelled],
+) -> Iterator[Finding]:
+    """The lines of one attack."""
+    for m in measures(policy, attack):
+        yield from lines(m, before, after, bench.instruments(m), task, tried.get(m.concept.name) if m.concept else None)
 
 
 def shown(base: Sequence[Sample], erased: Sequence[Sample], n: int) -> list[BeforeAfter]:

@@ -118,6 +118,7 @@ def test_killed_it_leaves_no_process_behind(tmp_path: Path) -> None:
         log = tmp_path / "two" / "base"
         _until(lambda: log.is_file() and len(log.read_text().split()) == 2)
         children = processes(tmp_path / "two", "base")
+        assert all(_alive(child) for child in children)
         parent.send_signal(signal.SIGKILL)
     _until(lambda: not any(_alive(child) for child in children))
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from safeflux_cli.keyfiles import key_name, load_private, passphrase_options, read_passphrase, refusing
-from safeflux_cli.making import loudness, use_threads, watched
+from safeflux_cli.making import loudness, threads_option, use_threads, watched
 
 if TYPE_CHECKING:
     from safeflux.policy import Choice
@@ -54,7 +54,7 @@ def _format(ctx: click.Context, param: click.Parameter, given: tuple[str, ...]) 
 @click.option("--base", metavar="BASE", help="The model it was made from, a directory or builtin:flux-mini; the delta needs it.")
 @click.option("--signed-by", multiple=True, type=click.Path(path_type=Path), metavar="PUB", help="Who else has signed it; repeatable.")
 @passphrase_options
-@click.option("--threads", type=click.IntRange(min=1), metavar="N", help="Processor threads [default: OMP_NUM_THREADS, or one a core].")
+@threads_option
 @click.option("--json", "as_json", is_flag=True, help="Print what the report says of the new formats, as JSON.")
 @click.option("-v", "--verbose", count=True, help="Say more; twice: everything.")
 @click.option("-q", "--quiet", is_flag=True, help="Show no progress and no summary.")
