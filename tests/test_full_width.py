@@ -20,7 +20,8 @@ from safeflux.train.held_out import HeldOut
 def test_a_block_of_each_kind_at_full_width(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """About 2 GB of weights; few pictures are looked at, the learning rate is absurd, and the mask is that of the logits as they are,
     not of their running mean, so that two updates close some gates."""
-    monkeypatch.setattr(gates, "_STEADY", 0.0)
+    monkeypatch.setattr(gates, "_SPAN", 1)
+    monkeypatch.setattr(gates, "_LATEST", 0.0)
     monkeypatch.setattr(goals, "LOOK", 1)
     monkeypatch.setattr(goals, "SURE", 1)
     directory = make_tiny(tmp_path, model=transformer(blocks=1, heads=24, head_dim=128))
