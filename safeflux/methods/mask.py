@@ -27,16 +27,18 @@ from torch import Tensor
 from safeflux.files import write_atomic
 from safeflux.models.flux1 import Flux1
 from safeflux.models.sites import Site, choose, gated
-from safeflux.plan.erasing import EVERY, pictures
-from safeflux.train.adversary import Adversary, Attack, attacked
+from safeflux.plan.erasing import EVERY, LENGTH, STEPS, pictures
+from safeflux.train.adversary import Adversary, Attack
 from safeflux.train.batches import Batch, draw
 from safeflux.train.checkpoints import Checkpoints
 from safeflux.train.conflict import without_conflict
+from safeflux.train.constraints import CLOSED
 from safeflux.train.controller import Controller
 from safeflux.train.gates import Gates
-from safeflux.train.goals import CLOSED, Goals
-from safeflux.train.held_out import groups
+from safeflux.train.goals import Goals
+from safeflux.train.held_out import attacked, groups
 from safeflux.train.mining import Mining
+from safeflux.train.pgd import Hunt
 from safeflux.train.rollout import rollout
 from safeflux.train.selection import reopen
 from safeflux.train.start import favour
@@ -103,7 +105,8 @@ def mask(
     scale = [task.distance[c.name] for c in task.concepts]
     batch, rate = batch or pictures(len(task.concepts)), rate * math.sqrt(len(task.concepts))
     setup = Setup(model, task, chosen, scale, batch, budget, rate, surgery, recompute, progress or _silent)
-    goals = Goals(model, task, chosen, budget=budget, batch=batch, attacked=radius > 0)
+    hunt = Hunt(radius, STEPS, LENGTH, restarts=1, recompute=recompute) if radius else None
+    goals = Goals(model, task, chosen, budget=budget, batch=batch, hunt=hunt)
     state = _begin(setup, goals.controller(beta), radius)
     kept = Checkpoints(scratch, {"logits": state.gates.logits}, state.tool)
     if not (done := state.resume(kept)) and start == "wanda" and not task.begun:

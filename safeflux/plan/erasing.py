@@ -15,7 +15,9 @@ CANDIDATES = 2.5  # pairs drawn for each one kept, since the paper's filter drop
 EVERY, LOOK, KEPT = 10, 24, 48  # the mask: updates between looks, pictures a line then, of concepts and of what must stay
 SURE, TRIES = 64, 6  # the mask: pictures a line for sure, and how often in the end
 BATCH, FEWEST = 20, 2  # the mask: pictures in an update, and of a concept
-ATTACKED, UNDERWAY, STEPS = 4, 3, 7  # the mask: one picture in so many is attacked, so many attacks for each, and steps of each
+ATTACKED, UNDERWAY = 4, 3  # the mask: one picture in so many is attacked, so many attacks for each
+STEPS, LENGTH = 7, 0.35  # the mask: of each attack, how many steps, and how long they are, in radii
+TRIED, CALM = 16, 2  # the mask: attacks on a concept for sure, and looks in a row that must be good before anything is looked at for sure
 _FULL = ("the base model's target, forward, back", 3)  # and the evaluations these are, of each step
 _LAYERS = {"text-attention": (4, 0), "attention": (8, 3), "ff": (16, 9)}  # esd's, width x width a double and a single block
 _TRAINED = 10  # numbers a trained weight takes in bfloat16: a copy, its gradient, and both again in float32 with Adam's two
@@ -48,15 +50,22 @@ def erasing(policy: Policy, geometry: Geometry) -> tuple[str, int]:
     passes = (_FULL[1] + recompute) * updates * batch * steps
     what += _FULL[0] + (", forward again" if recompute else "")
     if name == "mask":  # it stops earlier where the limits are kept
-        seen = sum(1 if c.category == "style" else 2 for c in policy.concepts)  # alone, and beside other things
-        stay = sum(bool(c.retain) for c in policy.concepts) + bool(policy.retain)
-        looks = updates // EVERY * (seen * LOOK + stay * KEPT) + TRIES * (seen + stay) * SURE
-        attacks = 0
-        if float(str(_chosen(policy, "radius"))):  # forward and back; at the beginning of each the base model, twice
-            attacks = updates * UNDERWAY * (batch // ATTACKED) * 2 * (STEPS + 1) // STEPS
-            what += f"; {UNDERWAY * (batch // ATTACKED)} attacks under way: forward, back"
-        return f"at most {what}; looks at held-out pictures", passes + (attacks + looks) * steps
+        more, beside = _judging(policy, updates, batch)
+        return f"at most {what}{more}", passes + beside * steps
     return what, passes
+
+
+def _judging(policy: Policy, updates: int, batch: int) -> tuple[str, int]:
+    """What the mask's training does beside its updates, and the rollouts that takes: looks at held-out pictures, and attacks."""
+    seen = sum(1 if c.category == "style" else 2 for c in policy.concepts)  # alone, and beside other things
+    stay = sum(bool(c.retain) for c in policy.concepts) + bool(policy.retain)
+    sure = updates // (CALM * EVERY) + TRIES  # looks so dear
+    looks = updates // EVERY * (seen * LOOK + stay * KEPT) + sure * (seen + stay) * SURE
+    if not float(str(_chosen(policy, "radius"))):
+        return "; looks at held-out pictures", looks
+    underway = UNDERWAY * (batch // ATTACKED)  # forward and back; at the beginning of each the base model, twice
+    attacks = 2 * (STEPS + 1) * updates * underway // STEPS + 2 * (STEPS + 1) * sure * len(policy.concepts) * TRIED
+    return f"; {underway} attacks under way: forward, back; looks at held-out pictures, and attacks on the best masks", looks + attacks
 
 
 def kept(policy: Policy, geometry: Geometry) -> int:

@@ -20,20 +20,14 @@ from torch import Tensor
 
 from safeflux.models.flux1 import Flux1
 from safeflux.models.sites import Site, gated
-from safeflux.plan.erasing import STEPS, UNDERWAY
+from safeflux.plan.erasing import LENGTH, STEPS, UNDERWAY
 from safeflux.train import ball
 from safeflux.train.rollout import rollout
 from safeflux.train.task import Pair, TrainingTask
 from safeflux.types import TextCond
 
-_STEP = 0.35  # of the radius
 _BANK = 60  # of each concept: the latest attacks, to learn from
 _MEMORY = 0.9  # part of a success rate that one attack leaves as it was
-
-
-def attacked(concept: str) -> str:
-    """The name of the line of a concept's prompts under attack."""
-    return f"{concept} under attack"
 
 
 @dataclass
@@ -125,7 +119,7 @@ class Adversary:
             away = (final - torch.cat([attack.concept for attack in attacks])).square().mean((1, 2)).sum()
             gradient = TextCond(*torch.autograd.grad(away, [leaf.sequence, leaf.pooled]))
         self._count(attacks, final.detach())
-        moved = ball.step_towards(delta, gradient, around, _STEP * self.radius, self.radius)
+        moved = ball.step_towards(delta, gradient, around, LENGTH * self.radius, self.radius)
         for i, attack in enumerate(attacks):
             attack.delta, attack.steps = moved[[i]], attack.steps + 1
         self._bank += [attack for attack in attacks if attack.steps == STEPS]
@@ -141,8 +135,12 @@ class Adversary:
         assert task.shows is not None
         prompts = [self._pair(attacks[i].owner, attacks[i].pair).prompt for i in ripe]
         for i, hit in zip(ripe, task.shows(prompts, model.decode(final[ripe])), strict=True):
-            name = task.concepts[attacks[i].owner].name
-            self.success[name] = _MEMORY * self.success.get(name, 1.0) + (1 - _MEMORY) * float(hit)
+            self.hear(task.concepts[attacks[i].owner].name, float(hit), 1)
+
+    def hear(self, concept: str, rate: float, attacks: int) -> None:
+        """Of so many ``attacks`` on ``concept``, that ``rate`` brought it back: by them ``success`` moves."""
+        old = _MEMORY**attacks
+        self.success[concept] = old * self.success.get(concept, 1.0) + (1 - old) * rate
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """All that changes: tensors, and what JSON can hold."""

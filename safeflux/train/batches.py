@@ -9,8 +9,7 @@ from dataclasses import dataclass
 import torch
 
 from safeflux.plan.erasing import ATTACKED, FEWEST
-from safeflux.train.adversary import attacked
-from safeflux.train.held_out import GENERAL, groups
+from safeflux.train.held_out import GENERAL, attacked, groups
 from safeflux.train.mining import Mining
 from safeflux.train.task import Pair, TrainingTask
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Callable, Container, Mapping
-from dataclasses import replace
 from functools import cached_property
 
 import torch
@@ -13,83 +12,55 @@ from torch import Tensor
 
 from safeflux.models.flux1 import Flux1
 from safeflux.models.sites import Site
-from safeflux.plan.erasing import KEPT, LOOK, SURE
-from safeflux.train.adversary import attacked as attacked_line
-from safeflux.train.controller import Constraint, Controller
-from safeflux.train.held_out import GENERAL, HeldOut, Line, beside, near
+from safeflux.plan.erasing import CALM, KEPT, LOOK, SURE, TRIED
+from safeflux.train.constraints import CLOSED, LOST, Constraints
+from safeflux.train.controller import Controller
+from safeflux.train.held_out import GENERAL, HeldOut, attacked, beside, near, planned, tried
+from safeflux.train.pgd import Hunt
 from safeflux.train.state import State
 from safeflux.train.task import TrainingTask
 
 log = logging.getLogger(__name__)
 
-CLOSED = "units closed"
-_GAIN, _SWIFT = 0.2, 1.0  # of the controller
-_SHOWN, _SCALE = 0.2, 0.05  # so large an excess, of a rate that has to be low or high, moves its weight by the whole gain
-# How much of what the limits allow training may use up: of concepts seen alone, and beside other things, and of what must stay lost.
-_SEEN, _BESIDE, _LOST = 0.2, 0.6, 0.25
-# Weights of a concept, and of attacks on it, at first, at least and at most, were it one of so many: what counts is the mean over all.
-_WEIGHT, _ATTACKED, _LEAST, _MOST, _AMONG = 1.5, 4.0, 1.0, 10.0, 3
-_CALMER = 0.5  # part of the gain by which the weight of a concept that is not seen falls
 # Looks after the limits were kept without a better mask that keeps them, until it is enough; and as long as attacks succeed.
 _PATIENCE, _LONGER = 5, 10
 _UNSURE = 1e3  # shortfall of a mask that was not measured for sure: larger than any that was
-_CALM = 2  # looks in a row that must be good before the dear one is taken
-_KEEP, _NEAR = 8.0, 0.6  # what all that must stay weighs at first, and how much of that neighbours do
-_PRICE, _DEAREST = 1.0, 2.0  # of closing the whole budget: at first and at least, and at most
 
 
 class Goals:
-    """Held-out rates against limits, with room for the confidence that the audit demands. ``budget``: the share of all units to close.
+    """Held-out rates against limits. ``budget``: the share of all units to close.
 
-    ``attacked``: whether an adversary takes part. How it does moves what its losses weigh, and tells which of two masks that keep every
-    limit is better; but no mask is measured for sure by attacks on it, which would take as many as the audit makes.
+    ``hunt``: of an adversary that takes part in the training. How it does moves what its losses weigh. Of two masks that keep every
+    limit the one is better that withstands more of the attacks that are then made on it alone; but none has to keep a limit there, which
+    would take as many as the audit makes.
     """
 
-    def __init__(self, model: Flux1, task: TrainingTask, sites: Mapping[str, Site], *, budget: float, batch: int, attacked: bool) -> None:
+    def __init__(
+        self, model: Flux1, task: TrainingTask, sites: Mapping[str, Site], *, budget: float, batch: int, hunt: Hunt | None = None
+    ) -> None:
         self._parts = (model, task, sites)
-        self._attacked = {c.name: attacked_line(c.name) for c in task.concepts} if attacked else {}
+        self._attacked = {c.name: attacked(c.name) for c in task.concepts} if hunt else {}
         self._concepts = [c.name for c in task.concepts]
-        self._many = len(task.concepts) / _AMONG
-        self._limits, self._budget, self._batch = task.limits, budget, batch
+        self._limits, self._budget, self._batch, self._hunt = task.limits, budget, batch, hunt
         self._seed = task.seed % 1_000_003
         self._known: dict[str, dict[str, float]] = {}
-        self.often = HeldOut(model, task, sites, seen=LOOK, kept=KEPT, seed=self._seed, batch=batch)
+        self._tried: dict[str, dict[str, float]] = {}
+        self._constraints = Constraints(task, budget=budget)
+        self.often = HeldOut(model, task, sites, planned(task, seen=LOOK, kept=KEPT, seed=self._seed), batch=batch)
 
     @cached_property
     def sure(self) -> HeldOut:
-        return HeldOut(*self._parts, seen=SURE, kept=SURE, seed=self._seed + 2**29, batch=self._batch)
-
-    def controller(self, beta: float | None) -> Controller:
-        """One constraint a line, one a concept under attack, and one for the budget. ``beta`` fixes what all that must stay weighs."""
-        kept = [line.name for line in self.often.lines if line.keep]
-        neighbours = len(kept) - (GENERAL in kept)
-        whole = _KEEP if beta is None else beta
-        general = whole * (1 - _NEAR) if neighbours else whole
-        part = whole - (general if GENERAL in kept else 0.0)
-        found = [self._constraint(line, general if line.name == GENERAL else part / max(1, neighbours)) for line in self.often.lines]
-        found += self._against_attacks
-        fixed = () if beta is None else tuple(line.name for line in self.often.lines if line.keep)
-        price = Constraint(CLOSED, self._budget, scale=self._budget, relax=0.6, start=_PRICE, least=_PRICE, most=_DEAREST, aim=True)
-        return Controller([*found, price], gain=_GAIN, swift=_SWIFT, fixed=fixed)
+        lines = planned(self._parts[1], seen=SURE, kept=SURE, seed=self._seed + 2**29)
+        return HeldOut(*self._parts, lines, batch=self._batch)
 
     @cached_property
-    def _against_attacks(self) -> list[Constraint]:
-        """What no update may decide alone: each rate is one of few pictures."""
-        limit = self._limits.attack_success.value
-        start = _ATTACKED * self._many
-        return [replace(self._against(name, limit), start=start, relax=1.0, urged=False) for name in self._attacked.values()]
+    def trial(self) -> HeldOut:
+        lines = tried(self._parts[1], each=TRIED, seed=self._seed + 2**30)
+        return HeldOut(*self._parts, lines, batch=self._batch, hunt=self._hunt)
 
-    def _against(self, name: str, limit: float) -> Constraint:
-        """What must not be seen."""
-        start, least, most = (weight * self._many for weight in (_WEIGHT, _LEAST, _MOST))
-        return Constraint(name, limit, scale=_SHOWN, relax=_CALMER, start=start, least=least, most=most)
-
-    def _constraint(self, line: Line, start: float) -> Constraint:
-        if line.keep:
-            limit = 1 - _LOST * (1 - self._limits.retained.value)
-            return Constraint(line.name, limit, floor=True, scale=_SCALE, relax=0.05, start=start)
-        alone = line.name in self._concepts
-        return self._against(line.name, _SEEN * self._limits.detection.value if alone else _BESIDE * self._limits.attack_success.value)
+    def controller(self, beta: float | None) -> Controller:
+        """Weights of what is looked at often, of attacks and of the budget."""
+        return self._constraints.controller(self.often.lines, beta, under_attack=bool(self._attacked))
 
     def look(self, state: State, losses: Mapping[str, float], update: int) -> None:
         """Measure the mask as it would be now, move the weights, keep the best.
@@ -110,9 +81,9 @@ class Goals:
             state.best, state.shortfall = gates, shortfall
         state.calm = 0 if clearly or self._hits(measured, broken) > 1 else state.calm + 1
         self._weigh(state, measured | success, broken, clearly)
-        exposed = self._exposed(success)
-        if state.calm >= _CALM and (not state.held or (exposed, _closed(gates)) < (state.exposed, _closed(state.best))):
-            self._look_for_sure(state, gates, exposed)
+        exposed = round(self._exposed(success), 1)  # less is not known of so few
+        if state.calm >= CALM and (not state.held or (exposed, _closed(gates)) < (state.exposed, _closed(state.best))):
+            self._look_for_sure(state, gates)
         elif state.held and exposed >= state.exposed:  # else something better is on its way
             state.waited += 1
         enough = not state.exposed and _closed(state.best) <= self._budget
@@ -150,21 +121,34 @@ class Goals:
         return {name: value + one.get(name, 0.0) for name, value in measured.items()}
 
     def _exposed(self, rates: Mapping[str, float]) -> float:
-        """By how much attacks succeed more often than they may, all concepts together, in tenths: less is not known of so few."""
-        return round(sum(max(0.0, one.excess(rates[one.name])) for one in self._against_attacks), 1)
+        """By how much attacks succeed more often than they should, all concepts together."""
+        return sum(max(0.0, one.excess(rates.get(one.name, 0.0))) for one in self._constraints.against_attacks())
 
-    def _look_for_sure(self, state: State, gates: Tensor, exposed: float) -> None:
+    def _look_for_sure(self, state: State, gates: Tensor) -> None:
         """The dear look. Once all limits are kept, only a mask that keeps them and withstands more attacks is better, or as many with
         fewer units closed; before, the one that is nearest to it by this look."""
-        state.journal[-1]["sure"] = sure = self._sure(state, gates)
+        state.journal[-1]["sure"] = sure = dict(self._sure(state, gates))
         judged = self._judged(sure)
         missing = sum(state.controller.broken(judged).values())
         kept = not missing
-        if kept or (not state.held and missing <= state.shortfall):
+        withstood = self._withstood(state, gates) if kept else {}
+        sure |= withstood
+        exposed, better = self._exposed(withstood), False
+        if kept:
+            better = not state.held or (exposed, _closed(gates)) < (state.exposed, _closed(state.best))
+        if better or (not state.held and missing <= state.shortfall):
             state.best, state.held, state.shortfall, state.exposed = gates, kept, missing, exposed
-        state.waited = 0 if kept else state.waited + 1
-        state.calm = _CALM - 1
-        state.controller.update(self._as_one(state.controller, {line.name: judged[line.name] for line in self.sure.lines}), falling=())
+        state.waited = 0 if better else state.waited + 1
+        state.calm = 0
+        self._hear(state, withstood)
+        moved = {line.name: judged[line.name] for line in self.sure.lines}
+        state.controller.update(self._as_one(state.controller, moved) | withstood, falling=())
+
+    def _hear(self, state: State, withstood: Mapping[str, float]) -> None:
+        """Tell the adversary how attacks on the mask alone did: better than its own, which the mask moved under."""
+        for name, line in self._attacked.items():
+            if line in withstood:
+                state.adversary.hear(name, withstood[line], TRIED)
 
     def _judged(self, sure: Mapping[str, float]) -> dict[str, float]:
         """What was measured for ``sure``, but for one picture of each line of neighbours where all that must stay keeps the limit together.
@@ -173,7 +157,7 @@ class Goals:
         """
         pictures = {line.name: len(line.prompts) for line in self.sure.lines if line.keep}
         lost = sum(n - round(n * sure[name]) for name, n in pictures.items())
-        if lost > _LOST * (1 - self._limits.retained.value) * sum(pictures.values()):
+        if lost > LOST * (1 - self._limits.retained.value) * sum(pictures.values()):
             return dict(sure)
         return dict(sure) | {name: min(1.0, sure[name] + 1 / n) for name, n in pictures.items() if name != GENERAL}
 
@@ -181,32 +165,41 @@ class Goals:
         """Whether binary gates [units] do no worse than the best mask did, measured for sure.
 
         No concept may be seen more often: near its limit a mask fits the prompts it was chosen by, and others bring the concept back.
-        Of what must stay, the limit has to be kept or, where the best mask did not, what that one kept.
+        Of what must stay, the limit has to be kept or, where the best mask did not, what that one kept; of attacks, what training aims
+        at, or what that one came to. What nobody asks for by name looks as if it were closed in vain, until it is attacked.
         """
         best, constraints = self._sure(state, state.best), state.controller.constraints
         kept = not state.controller.broken(self._judged(best))
         bounds = {
             line.name: min(best[line.name], constraints[line.name].limit) if line.keep else best[line.name] for line in self.sure.lines
         }
+        withstood = {name: max(rate, constraints[name].limit) for name, rate in self._withstood(state, state.best).items()}
 
         def holds(gates: Tensor) -> bool:
-            found = self.sure.within(state.gates.by_site(gates), bounds)
+            by_site = state.gates.by_site(gates)
+            found = self.sure.within(by_site, bounds)
             if found is None:
                 return False
             self._known[_key(gates)] = found | {CLOSED: _closed(gates)}
-            return not (kept and state.controller.broken(self._judged(found)))
+            if kept and state.controller.broken(self._judged(found)):
+                return False
+            attacks = self.trial.within(by_site, withstood) if withstood else {}
+            if attacks is not None:
+                self._tried[_key(gates)] = attacks
+            return attacks is not None
 
         return holds
 
     def outcome(self, state: State, gates: Tensor, product: Tensor | None = None) -> dict[str, object]:
         """How it ended: the rates of the final ``gates``, in words each limit that they do not keep, and the rates of the ``product``
         of merged masks that the training began with."""
-        measured = self._sure(state, gates)
+        measured = dict(self._sure(state, gates))
         broken = state.controller.broken(self._judged(measured))
         unmet = [str(one) for one in state.controller.unmet(measured) if one.constraint.name in broken]
         for one in unmet:
             log.warning("the limits cannot be met on held-out prompts: %s", one)
         begun = {} if product is None else {"product": self._sure(state, product)}
+        measured |= self._withstood(state, gates)
         return {"rates": measured, "unmet": unmet, "journal": state.journal, **begun}
 
     def _success(self, state: State) -> dict[str, float]:
@@ -219,6 +212,15 @@ class Goals:
         if key not in self._known:
             self._known[key] = self._measure(self.sure, state, gates)
         return self._known[key]
+
+    def _withstood(self, state: State, gates: Tensor) -> dict[str, float]:
+        """How often attacks on these very gates bring each concept back; the same gates only once."""
+        if not self._attacked:
+            return {}
+        key = _key(gates)
+        if key not in self._tried:
+            self._tried[key] = self.trial.measure(state.gates.by_site(gates))
+        return self._tried[key]
 
     def _measure(self, how: HeldOut, state: State, gates: Tensor) -> dict[str, float]:
         return how.measure(state.gates.by_site(gates)) | {CLOSED: _closed(gates)}

@@ -11,6 +11,7 @@ from torch import Tensor
 from safeflux.errors import StageError
 from safeflux.models.flux1 import Flux1
 from safeflux.models.sites import Site, gated
+from safeflux.train.pgd import Hunt, search
 from safeflux.train.task import TrainingTask
 from safeflux.types import Prompt
 
@@ -50,6 +51,11 @@ def near(concept: str) -> str:
     return f"neighbours of {concept}"
 
 
+def attacked(concept: str) -> str:
+    """The name of the line of a concept's prompts under attack."""
+    return f"{concept} under attack"
+
+
 def groups(task: TrainingTask, retain: Sequence[Prompt]) -> dict[str, list[int]]:
     """Places in ``retain`` of each concept's neighbours (by ``near``) and of all that is general."""
     found: dict[str, list[int]] = {}
@@ -59,22 +65,47 @@ def groups(task: TrainingTask, retain: Sequence[Prompt]) -> dict[str, list[int]]
     return found
 
 
+def planned(task: TrainingTask, *, seen: int, kept: int, seed: int) -> list[Line]:
+    """``seen`` pictures a line of concepts, alone and beside other things, and ``kept`` a line of what must stay."""
+    wanted: list[tuple[str, Sequence[Prompt], bool]] = []
+    for c in task.concepts:
+        alone, others = ([p for p in task.held_out.get(c.name, ()) if bool(p.rest) == two] for two in (False, True))
+        wanted += [(c.name, alone, False), (beside(c.name), others, False)]
+    for name, places in groups(task, task.held_retain).items():
+        wanted.append((name, [task.held_retain[i] for i in places], True))
+    return [_line(*one, kept if one[2] else seen, seed + 10_007 * at) for at, one in enumerate(one for one in wanted if one[1])]
+
+
+def tried(task: TrainingTask, *, each: int, seed: int) -> list[Line]:
+    """``each`` prompts of every concept alone, to attack."""
+    alone = {attacked(c.name): [p for p in task.held_out.get(c.name, ()) if not p.rest] for c in task.concepts}
+    return [_line(name, some, False, each, seed + 10_007 * at) for at, (name, some) in enumerate(alone.items()) if some]
+
+
+def _line(name: str, prompts: Sequence[Prompt], keep: bool, n: int, seed: int) -> Line:
+    spread = [prompts[i * max(len(prompts), n) // n % len(prompts)] for i in range(n)]
+    return Line(name, tuple(spread), tuple(seed + i for i in range(n)), keep)
+
+
 class HeldOut:
-    """``seen`` held-out pictures a line of concepts, ``kept`` a line of what must stay.
+    """The rates of ``lines``; with a ``hunt``, of prompts whose embeddings were moved by it against the very gates that are measured.
 
     What the base model draws from the same prompts and noise is looked at once, first.
     """
 
-    def __init__(self, model: Flux1, task: TrainingTask, sites: Mapping[str, Site], *, seen: int, kept: int, seed: int, batch: int) -> None:
+    def __init__(
+        self, model: Flux1, task: TrainingTask, sites: Mapping[str, Site], lines: Sequence[Line], *, batch: int, hunt: Hunt | None = None
+    ) -> None:
         if task.shows is None or not task.held_out:
             raise StageError("the training cannot be judged: there is no detector, or there are no held-out prompts")
-        self._model, self._task, self._sites, self._batch = model, task, sites, batch
-        planned = self._planned(seen, kept, seed)
-        useless = {(line.name, i) for line, i, shown in self._looked(planned, {}) if not shown}
-        self.lines = [line.without({i for name, i in useless if name == line.name}) for line in planned]
-        if dead := [line.name for line in self.lines if not line.prompts and line.name in task.held_out]:
+        self._model, self._task, self._sites, self._batch, self._hunt = model, task, sites, batch, hunt
+        useless = {(line.name, i) for line, i, shown in self._looked(lines, {}) if not shown}
+        self.lines = [line.without({i for name, i in useless if name == line.name}) for line in lines]
+        if dead := [line for line in self.lines if not line.prompts and line.name in task.held_out]:
+            seen = next(len(line.prompts) for line in lines if line.name == dead[0].name)
             raise StageError(
-                f"the base model draws none of {', '.join(dead)} in {seen} held-out pictures; nothing can be told of its erasure"
+                f"the base model draws none of {', '.join(line.name for line in dead)} in {seen} held-out pictures; "
+                "nothing can be told of its erasure"
             )
         self.lines = [line for line in self.lines if line.prompts]
 
@@ -95,21 +126,6 @@ class HeldOut:
                 return None
         return {line.name: line.rate(wrong[line.name]) for line in self.lines}
 
-    def _planned(self, seen: int, kept: int, seed: int) -> list[Line]:
-        task = self._task
-        wanted: list[tuple[str, Sequence[Prompt], bool]] = []
-        for c in task.concepts:
-            alone, others = ([p for p in task.held_out[c.name] if bool(p.rest) == two] for two in (False, True))
-            wanted += [(c.name, alone, False), (beside(c.name), others, False)]
-        for name, places in groups(task, task.held_retain).items():
-            wanted.append((name, [task.held_retain[i] for i in places], True))
-        lines = []
-        for at, (name, prompts, keep) in enumerate((name, prompts, keep) for name, prompts, keep in wanted if prompts):
-            n = kept if keep else seen
-            spread = [prompts[i * max(len(prompts), n) // n % len(prompts)] for i in range(n)]
-            lines.append(Line(name, tuple(spread), tuple(seed + 10_007 * at + i for i in range(n)), keep))
-        return lines
-
     def _looked(self, lines: Sequence[Line], gates: Mapping[str, Tensor]) -> Iterator[tuple[Line, int, bool]]:
         """Line and place of each pair, and whether its picture shows what it should; all lines move on at the same pace."""
         assert self._task.shows is not None
@@ -117,8 +133,13 @@ class HeldOut:
         for start in range(0, len(pairs), self._batch):
             part = [(lines[at], i) for _, at, i in pairs[start : start + self._batch]]
             prompts = [line.prompts[i] for line, i in part]
+            seeds, cond = [line.seeds[i] for line, i in part], self._task.embed([p.text for p in prompts])
+            noise, steps = self._model.noise(seeds), self._task.steps
+            target = self._model.sample(noise, cond, steps=steps) if self._hunt and gates else None
             with gated(self._model.transformer, self._sites, gates):
-                noise = self._model.noise([line.seeds[i] for line, i in part])
-                latents = self._model.sample(noise, self._task.embed([p.text for p in prompts]), steps=self._task.steps)
+                if self._hunt is None or target is None:
+                    latents = self._model.sample(noise, cond, steps=steps)
+                else:
+                    latents = search(self._model, noise, cond, target, seeds, steps, self._hunt).latents
                 shown = self._task.shows(prompts, self._model.decode(latents))
             yield from ((line, i, bool(hit)) for (line, i), hit in zip(part, shown, strict=True))

@@ -12,7 +12,7 @@ import torch
 from shaken import NEON, STEPS, SWORD, same, task
 
 from safeflux import prompts, registry
-from safeflux.attacks.embedding_pgd import Hunt, embedding_pgd, search
+from safeflux.attacks.embedding_pgd import embedding_pgd
 from safeflux.attacks.taught import direct
 from safeflux.audit import Audited, audit
 from safeflux.audit_drawing import Subject
@@ -21,6 +21,7 @@ from safeflux.models.flux1 import Flux1
 from safeflux.plan.attacking import effort
 from safeflux.policy import Audit, Base, Choice, Limit, Limits, Policy, ReportSettings, Signing
 from safeflux.train.ball import lengths
+from safeflux.train.pgd import Hunt, search
 from safeflux.types import AuditTask, Sample
 
 HUNT = Hunt(radius=0.2, iterations=6, step=0.25, restarts=1, recompute=False)

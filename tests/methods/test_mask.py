@@ -15,7 +15,7 @@ from safeflux.methods.mask import mask
 from safeflux.models.flux1 import Flux1
 from safeflux.models.sites import gated
 from safeflux.train import goals
-from safeflux.train.held_out import HeldOut
+from safeflux.train.held_out import HeldOut, attacked
 from safeflux.train.rollout import rollout
 from safeflux.train.state import State
 from safeflux.types import JOURNAL, Masks
@@ -62,13 +62,14 @@ def test_training_brings_concepts_nearer_to_their_anchors(model: Flux1, tmp_path
     assert last < 0.9 * first
 
 
-@pytest.mark.parametrize(("radius", "looks"), [(0.0, [10, 20]), (0.1, [10, 20, 30])])
-def test_it_stops_as_soon_as_every_limit_is_kept_for_sure(model: Flux1, tmp_path: Path, radius: float, looks: list[int]) -> None:
-    """And attacks fail, if there are any; it takes a few until that is known."""
+@pytest.mark.parametrize("radius", [0.0, 0.1])
+def test_it_stops_as_soon_as_every_limit_is_kept_for_sure(model: Flux1, tmp_path: Path, radius: float) -> None:
+    """And attacks on that mask fail, if there are any."""
     mask(model, small_task(model, shows=erased(model)), updates=100, batch=8, radius=radius, scratch=tmp_path)
     found = journal(tmp_path)
-    assert [row["update"] for row in found["journal"]] == looks
+    assert [row["update"] for row in found["journal"]] == [10, 20]
     assert found["unmet"] == []
+    assert (attacked("sword") in found["rates"]) == (attacked("sword") in found["journal"][-1]["sure"]) == (radius > 0)
 
 
 def test_limits_that_cannot_be_met_are_named_with_the_best_that_was_reached(model: Flux1, tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 
@@ -11,13 +12,17 @@ from training import Script, small_task
 
 from safeflux.models.flux1 import Flux1
 from safeflux.train import goals as module
-from safeflux.train.adversary import Adversary, attacked
+from safeflux.train.adversary import Adversary
+from safeflux.train.constraints import CLOSED
 from safeflux.train.gates import Gates
-from safeflux.train.goals import CLOSED, Goals
-from safeflux.train.held_out import GENERAL, beside, near
+from safeflux.train.goals import Goals
+from safeflux.train.held_out import GENERAL, attacked, beside, near
 from safeflux.train.mining import Mining
+from safeflux.train.pgd import Hunt
 from safeflux.train.state import State
 from safeflux.types import Prompt
+
+HUNT = Hunt(0.1, iterations=1, step=0.35, restarts=1, recompute=False)
 
 
 @pytest.fixture(scope="module")
@@ -27,11 +32,11 @@ def model(tiny: Path) -> Flux1:
 
 def test_goals_leave_room_for_the_confidence_the_audit_demands(model: Flux1) -> None:
     """Limits of 0.2, 0.4 under attack, and 0.8."""
-    goals = Goals(model, small_task(model), model.sites(), budget=0.05, batch=8, attacked=True)
+    goals = Goals(model, small_task(model), model.sites(), budget=0.05, batch=8, hunt=HUNT)
     constraints = goals.controller(None).constraints
     assert constraints["sword"].limit == pytest.approx(0.04)
     assert constraints[GENERAL].limit == pytest.approx(0.95)
-    assert constraints[attacked("neon")].limit == pytest.approx(0.4)
+    assert constraints[attacked("neon")].limit == pytest.approx(0.24)
     assert constraints[CLOSED].limit == 0.05
     assert (constraints[GENERAL].start, constraints[near("sword")].start) == (pytest.approx(3.2), pytest.approx(4.8))
     assert goals.controller(7.5).weights[GENERAL] == pytest.approx(3.0)
@@ -41,7 +46,7 @@ def test_one_of_many_concepts_weighs_as_much_beside_what_must_stay_as_one_of_few
     """The loss is the mean over concepts, so the weight that each has in it is divided by their number."""
     task = small_task(model)
     one = replace(task, concepts=task.concepts[:1], pairs={"sword": task.pairs["sword"]})
-    two, alone = (Goals(model, some, model.sites(), budget=0.05, batch=8, attacked=True).controller(None) for some in (task, one))
+    two, alone = (Goals(model, some, model.sites(), budget=0.05, batch=8, hunt=HUNT).controller(None) for some in (task, one))
     for name in ("sword", attacked("sword")):
         assert two.weights[name] / 2 == pytest.approx(alone.weights[name])
         assert two.constraints[name].most / 2 == pytest.approx(alone.constraints[name].most)
@@ -56,7 +61,7 @@ def test_without_neighbours_all_that_must_stay_is_the_rest(model: Flux1) -> None
         retain=task.retain[1:],
         held_retain=tuple(p for p in task.held_retain if not p.is_near(task.concepts[0])),
     )
-    controller = Goals(model, alone, model.sites(), budget=0.05, batch=8, attacked=False).controller(7.5)
+    controller = Goals(model, alone, model.sites(), budget=0.05, batch=8).controller(7.5)
     assert controller.weights[GENERAL] == 7.5
 
 
@@ -68,7 +73,7 @@ class Trial:
         task = small_task(
             model, shows=Script(model, lambda prompt: self.seen if prompt.concept else prompt.expects != ("cross",) or not self.lost)
         )
-        self.goals = Goals(model, task, model.sites(), budget=budget, batch=8, attacked=attacked)
+        self.goals = Goals(model, task, model.sites(), budget=budget, batch=8, hunt=HUNT if attacked else None)
         gates = Gates(model.sites().values(), device=model.device)
         tool = torch.optim.SGD([gates.logits], lr=1.0)
         more = (self.goals.controller(None), Mining(len(task.retain)), Adversary(0.1, model, task, model.sites()))
@@ -107,7 +112,7 @@ def test_a_mask_that_keeps_every_limit_gives_way_only_to_a_smaller_one_that_does
 
 def test_one_picture_of_a_line_of_neighbours_may_be_lost_where_all_that_must_stay_keeps_the_limit_together(model: Flux1) -> None:
     """Two lines of 64: the limit of 0.95 in each of them allows three of its pictures to be lost, that of both together six."""
-    goals = Goals(model, small_task(model), model.sites(), budget=0.05, batch=64, attacked=False)
+    goals = Goals(model, small_task(model), model.sites(), budget=0.05, batch=64)
     constraints = goals.controller(None)
     for near_lost, lost, broken in ((3, 3, set()), (4, 2, set()), (4, 3, {near("sword")}), (5, 1, {near("sword")}), (0, 4, {GENERAL})):
         sure = {"sword": 0.0, "neon": 0.0, near("sword"): 1 - near_lost / 64, GENERAL: 1 - lost / 64}
@@ -155,9 +160,7 @@ def test_one_picture_of_all_that_were_looked_at_holds_nothing_up(model: Flux1, m
     monkeypatch.setattr(module, "LOOK", 2)
     monkeypatch.setattr(module, "KEPT", 2)
     monkeypatch.setattr(module, "SURE", 3)
-    goals = Goals(
-        model, small_task(model, shows=Script(model, lambda p: p.concept is None)), model.sites(), budget=0.05, batch=8, attacked=False
-    )
+    goals = Goals(model, small_task(model, shows=Script(model, lambda p: p.concept is None)), model.sites(), budget=0.05, batch=8)
     measured = {line.name: float(line.keep) for line in goals.often.lines}
     limits = goals.controller(None)
     for hits, seen in enumerate([{}, {"sword": 0.5}, {"sword": 0.5, "neon": 0.5}]):
@@ -208,7 +211,7 @@ def test_beside_other_things_a_concept_is_held_to_the_limit_of_attacks(model: Fl
     task = replace(
         task, held_out=task.held_out | {"sword": (*task.held_out["sword"], two)}, cond=task.cond | {two.text: model.encode([two.text])}
     )
-    goals = Goals(model, task, model.sites(), budget=0.05, batch=8, attacked=False)
+    goals = Goals(model, task, model.sites(), budget=0.05, batch=8)
     controller = goals.controller(None)
     assert controller.constraints[beside("sword")].limit == pytest.approx(0.24)
     assert beside("neon") not in controller.constraints
@@ -225,53 +228,94 @@ def test_beside_other_things_a_concept_is_held_to_the_limit_of_attacks(model: Fl
     assert state.calm == 0
 
 
-def test_attacks_that_succeed_have_a_weight_of_their_own_and_hold_nothing_up(model: Flux1, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "LOOK", 2)
-    monkeypatch.setattr(module, "KEPT", 2)
-    monkeypatch.setattr(module, "SURE", 3)
-    trial = Trial(model, budget=0.9, attacked=True)
-    trial.state.adversary.success = {"sword": 0.9, "neon": 0.0}
-    before = trial.state.controller.weights
-    trial.look(20)
-    weights = trial.state.controller.weights
+@dataclass
+class Withstanding:
+    """Plays the attacks for sure: what they come to."""
+
+    rates: dict[str, float]
+
+    def measure(self, gates: object) -> dict[str, float]:
+        return {attacked(name): rate for name, rate in self.rates.items()}
+
+    def within(self, gates: object, bounds: Mapping[str, float]) -> dict[str, float] | None:
+        found = self.measure(gates)
+        return None if any(found[name] > bound for name, bound in bounds.items()) else found
+
+
+@pytest.fixture
+def attacks(model: Flux1, monkeypatch: pytest.MonkeyPatch) -> Trial:
+    for name in ("LOOK", "KEPT", "SURE"):
+        monkeypatch.setattr(module, name, 2)
+    return Trial(model, budget=0.9, attacked=True)
+
+
+def test_attacks_that_succeed_have_a_weight_of_their_own_and_hold_nothing_up(attacks: Trial) -> None:
+    attacks.goals.trial = Withstanding({"sword": 0.5, "neon": 0.0})  # type: ignore[assignment]
+    attacks.state.adversary.success = {"sword": 0.9, "neon": 0.0}
+    before = attacks.state.controller.weights
+    attacks.look(20)
+    weights = attacks.state.controller.weights
     assert weights["sword"] == before["sword"] == 1.0
     assert before[attacked("sword")] == before[attacked("neon")]
     assert weights[attacked("sword")] == pytest.approx(1.2214 * before[attacked("sword")], rel=1e-3)  # no more than the gain, however bad
     assert weights[attacked("neon")] < before[attacked("neon")]
-    trial.look(20)
-    assert trial.state.held
-    assert trial.state.journal[-1]["rates"][attacked("sword")] == 0.9
-    assert attacked("sword") not in trial.state.journal[-1]["sure"]
+    attacks.look(20)
+    assert attacks.state.held
+    row = attacks.state.journal[-1]
+    assert (row["rates"][attacked("sword")], row["sure"][attacked("sword")]) == (0.9, 0.5)
+    assert 0.5 < attacks.state.adversary.success["sword"] < 0.6  # from now on it goes by what was found for sure
 
 
-def test_of_masks_that_keep_every_limit_the_one_that_withstands_more_attacks_is_better(
-    model: Flux1, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_mask_that_breaks_a_limit_is_not_attacked_for_sure(attacks: Trial) -> None:
+    kept = {line.name: float(line.keep) for line in attacks.goals.sure.lines}
+    attacks.goals.sure.measure = lambda _gates: kept | {"sword": 0.5}  # type: ignore[method-assign]
+    for _ in range(3):
+        attacks.look(20)
+    assert not attacks.state.held
+    assert "trial" not in vars(attacks.goals)
+    assert attacked("sword") not in attacks.state.journal[1]["sure"]
+
+
+def test_of_masks_that_keep_every_limit_the_one_that_withstands_more_attacks_is_better(attacks: Trial) -> None:
     """Before size; and training is not over, nor closing dearer, before attacks fail, or nothing better has come for long."""
-    for name in ("LOOK", "KEPT", "SURE"):
-        monkeypatch.setattr(module, name, 2)
-    trial = Trial(model, budget=0.9, attacked=True)
 
-    def look(closed: int, success: float) -> int:
-        trial.state.adversary.success = {"sword": success, "neon": 0.0}
-        return trial.look(closed)
+    def look(closed: int, success: float, sure: float = 0.9) -> int:
+        attacks.goals.trial = Withstanding({"sword": sure, "neon": 0.0})  # type: ignore[assignment]
+        attacks.state.adversary.success = {"sword": success, "neon": 0.0}
+        return attacks.look(closed)
 
-    price = trial.state.controller.weights[CLOSED]
+    price = attacks.state.controller.weights[CLOSED]
     look(20, 0.9)
     assert look(20, 0.9) == 20
-    assert trial.state.held
-    assert not trial.state.met  # the limit is 0.4, though the budget is kept
-    assert look(30, 0.7) == 30
-    assert look(10, 0.9) == 30
-    assert look(10, 0.68) == 10  # as good, by what so few tell, and smaller
-    assert trial.state.controller.weights[CLOSED] == price
-    waited = trial.state.waited
-    trial.seen = True
-    assert look(40, 0.4) == 10
-    assert trial.state.waited == waited  # a better one is on its way
+    assert attacks.state.held
+    assert not attacks.state.met  # limits are kept and the budget is, but attacks succeed more often than in 0.24
+    assert look(30, 0.7) == 20
+    assert look(30, 0.7, sure=0.7) == 30
+    look(10, 0.24)
+    assert look(10, 0.24, sure=0.8) == 30  # by what only training tells it would be better
+    look(9, 0.6)
+    assert look(9, 0.6, sure=0.7) == 9  # as good, and smaller
+    assert attacks.state.controller.weights[CLOSED] == price
+    waited = attacks.state.waited
+    attacks.seen = True
+    assert look(40, 0.24) == 9
+    assert attacks.state.waited == waited  # a better one is on its way
     look(40, 0.9)
-    assert trial.state.waited == waited + 1
-    trial.seen = False
-    look(40, 0.4)
-    assert look(40, 0.4) == 40
-    assert trial.state.met
+    assert attacks.state.waited == waited + 1
+    attacks.seen = False
+    look(40, 0.24)
+    assert look(40, 0.24, sure=0.24) == 40
+    assert attacks.state.met
+
+
+def test_nothing_is_reopened_that_lets_attacks_succeed(attacks: Trial) -> None:
+    """To be as bad as the best mask, or as what training aims at, is allowed."""
+    attacks.goals.trial = Withstanding({"sword": 0.5, "neon": 0.1})  # type: ignore[assignment]
+    for _ in range(2):
+        attacks.look(20)
+    for sword, neon, held in ((0.5, 0.1, True), (0.5, 0.24, True), (0.6, 0.1, False), (0.5, 0.25, False)):
+        holds = attacks.goals.unharmed(attacks.state)
+        attacks.goals.trial = Withstanding({"sword": sword, "neon": neon})  # type: ignore[assignment]
+        tried = attacks.state.best.clone()
+        tried[: 1 + int(100 * neon)] = 1
+        assert holds(tried) == held, (sword, neon)

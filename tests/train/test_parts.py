@@ -10,10 +10,9 @@ from training import small_task
 
 from safeflux.models.flux1 import Flux1
 from safeflux.plan.erasing import pictures
-from safeflux.train.adversary import attacked
 from safeflux.train.batches import draw, shares
 from safeflux.train.conflict import without_conflict
-from safeflux.train.held_out import GENERAL, near
+from safeflux.train.held_out import GENERAL, attacked, near
 from safeflux.train.mining import Mining
 from safeflux.train.selection import reopen
 from safeflux.train.start import most
