@@ -198,7 +198,7 @@ class Goals:
         unmet = [str(one) for one in state.controller.unmet(measured) if one.constraint.name in broken]
         for one in unmet:
             log.warning("the limits cannot be met on held-out prompts: %s", one)
-        begun = {} if product is None else {"product": self._sure(state, product)}
+        begun = {} if product is None else {"product": self._sure(state, product) | self._withstood(state, product)}
         measured |= self._withstood(state, gates)
         return {"rates": measured, "unmet": unmet, "journal": state.journal, **begun}
 
