@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import logging
-import os
 import shutil
 import tempfile
 import time
@@ -73,7 +72,7 @@ def grow(
     sequence = max(old.sequence + 1, _now())
 
     def make(out: Path, scratch: Path) -> None:
-        shutil.copytree(root, out, dirs_exist_ok=True, copy_function=_link)
+        shutil.copytree(root, out, dirs_exist_ok=True)  # no hard links, though they cost nothing: such files are not signed
         told.extend(_added(out, scratch, formats, model, report, progress or (lambda *_: None)))
         kept = [one for one in report.exports if one["format"] not in {new["format"] for new in told}]
         grown = replace(report, exports=(*kept, *told))
@@ -208,14 +207,6 @@ def _replaced(root: Path, make: Callable[[Path, Path], None]) -> None:
     finally:
         files.discard(partial)
     files.discard(aside)
-
-
-def _link(source: str, target: str) -> None:
-    """The same file under another name, until the old directory goes; a copy where the file system knows no such thing."""
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)
 
 
 def _now() -> int:

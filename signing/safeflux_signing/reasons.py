@@ -54,6 +54,9 @@ REASONS: dict[str, Reason] = {
     "name-collision": Reason("unsafe", "Rename one of the two: some file systems cannot tell them apart."),
     "name-reserved": Reason("unsafe", "This name is reserved for signatures; remove or rename it."),
     "symlink": Reason("unsafe", "Replace the link by the file it points to."),
+    "hard-link": Reason(
+        "unsafe", "Put a copy in its place (cp FILE COPY; mv COPY FILE): whoever may write to its other name changes the release."
+    ),
     "special-file": Reason("unsafe", MOVE),
     "empty-directory": Reason("unsafe", "Remove the directory: a signature covers files, so it cannot speak for an empty directory."),
     "too-deep": Reason("unsafe", MOVE),

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from safeflux_signing import claims as claim_file
-from safeflux_signing import dsse, keys, manifest, names, signers, tree
+from safeflux_signing import dsse, keys, manifest, names, sidefiles, signers, tree
 from safeflux_signing.errors import gravest, refusal
 from safeflux_signing.verify import MAX_CLAIMS, MAX_SIGNATURE, verify
 
@@ -47,7 +47,7 @@ def sign(
     moment = (created or datetime.now(UTC)).astimezone(UTC).replace(microsecond=0)
     subject = directory.resolve().name or "model"
     with tree.opened(directory) as root:
-        tree.remove(root, (tree.partial_name(side) for side in names.SIDE_FILES))
+        sidefiles.remove(root, (sidefiles.partial_name(side) for side in names.SIDE_FILES))
         entries = _entries(root, progress)
         digests = manifest.subject_digests(entries)
         lines, required = claim_file.seal(claims, subject, digests, key, commitment)
@@ -107,8 +107,8 @@ def add_claim(
 def _append(root: int, name: str, limit: int, bundle: dsse.Bundle) -> None:
     """One line more in a file of one bundle a line, which is replaced as a whole."""
     lines = tree.read(root, name, limit) or b""
-    tree.remove(root, [tree.partial_name(name)])
-    tree.fresh(root, name, lines + dsse.dumps(bundle) + b"\n")
+    sidefiles.remove(root, [sidefiles.partial_name(name)])
+    sidefiles.fresh(root, name, lines + dsse.dumps(bundle) + b"\n")
 
 
 def _checked(release: manifest.Release) -> manifest.Release:
@@ -120,12 +120,12 @@ def _checked(release: manifest.Release) -> manifest.Release:
 
 def _put(root: int, claims: bytes, signature: bytes) -> None:
     """Replace all that an older signature left, the signature last."""
-    tree.remove(root, [names.COSIGNATURES])
+    sidefiles.remove(root, [names.COSIGNATURES])
     if claims:
-        tree.fresh(root, names.CLAIMS, claims)
+        sidefiles.fresh(root, names.CLAIMS, claims)
     else:
-        tree.remove(root, [names.CLAIMS])
-    tree.fresh(root, names.SIGNATURE, signature)
+        sidefiles.remove(root, [names.CLAIMS])
+    sidefiles.fresh(root, names.SIGNATURE, signature)
 
 
 def _entries(root: int, progress: tree.Progress | None) -> tuple[manifest.Entry, ...]:

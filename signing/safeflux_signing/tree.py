@@ -1,8 +1,8 @@
 """The closed world on disk: every file below a directory, opened without following links, hashed through what was opened.
 
 All paths are opened part by part from one open root (openat with O_NOFOLLOW), so nobody can swap a directory for a link
-between the look and the read; this needs a POSIX system. Files with several hard links pass: a copy on the same disk is a
-legitimate way to make a release, and the bytes are hashed all the same.
+between the look and the read; this needs a POSIX system. A file that has another name outside of the directory (a hard link, as
+``cp -al`` makes them) is refused like a link: whoever may write there changes the release. Two names of one file inside are two files.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ import hashlib
 import os
 import stat
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -55,6 +56,7 @@ def opened(directory: Path) -> Iterator[int]:
 def scan(root: int) -> Scan:
     """Walk everything below the open directory ``root``. Never raises for what it meets: that is in the findings."""
     sizes: dict[str, int] = {}
+    shared: dict[str, os.stat_result] = {}
     findings: list[Finding] = []
     waiting = [""]
     while waiting:
@@ -71,6 +73,8 @@ def scan(root: int) -> Scan:
             findings.append(found("empty-directory", folder, "an empty directory"))
         for name, status in entries:
             path = f"{folder}/{name}" if folder else name
+            if stat.S_ISREG(status.st_mode) and status.st_nlink > 1:
+                shared[path] = status
             if stat.S_ISDIR(status.st_mode) and not names.reserved(path):
                 waiting.append(path)
             elif not (finding := _complaint(path, status)):
@@ -79,6 +83,7 @@ def scan(root: int) -> Scan:
                 findings.append(finding)
     pairs = names.collisions(sizes)
     findings += [found("name-collision", b, "a name that some file systems take for another", expected=a, actual=b) for a, b in pairs]
+    findings += _linked_out(shared)
     sizes = {path: sizes[path] for path in sorted(sizes) if path not in names.SIDE_FILES}
     return Scan(sizes, tuple(sorted(findings, key=lambda finding: finding.file)))
 
@@ -194,6 +199,16 @@ def _complaint(path: str, status: os.stat_result) -> Finding | None:
     return None
 
 
+def _linked_out(shared: Mapping[str, os.stat_result]) -> Iterator[Finding]:
+    """The files, of those with several names, of which not all names were seen."""
+    seen = Counter((status.st_dev, status.st_ino) for status in shared.values())
+    for path, status in shared.items():
+        here = seen[status.st_dev, status.st_ino]
+        if status.st_nlink > here:
+            what = "a hard link: the file has another name outside of this directory"
+            yield found("hard-link", path, what, expected=f"names: {here}", actual=f"names: {status.st_nlink}")
+
+
 def _is_link(root: int, name: str) -> bool:
     try:
         return stat.S_ISLNK(os.stat(name, dir_fd=root, follow_symlinks=False).st_mode)
@@ -213,37 +228,3 @@ def _digest(root: int, name: str, size: int, advance: Callable[[int], None], sto
     if count != size:
         raise OSError(f"it changed while it was read ({size} bytes before, {count} after)")
     return digest.hexdigest()
-
-
-def fresh(root: int, name: str, data: bytes) -> None:
-    """Write ``data`` as the top-level file ``name``, whole or not at all: a crash leaves the old file or the new one.
-
-    Raises InputError (directory-unwritable).
-    """
-    partial = partial_name(name)
-    try:
-        file = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644, dir_fd=root)
-        with os.fdopen(file, "wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(file)
-        os.replace(partial, name, src_dir_fd=root, dst_dir_fd=root)
-        os.fsync(root)
-    except OSError as error:
-        raise refusal("directory-unwritable", name, f"cannot write the file: {error.strerror}") from error
-
-
-def remove(root: int, entries: Iterable[str]) -> None:
-    """Remove top-level files; those that are not there are no matter. Raises InputError (directory-unwritable)."""
-    for name in entries:
-        try:
-            os.unlink(name, dir_fd=root)
-        except FileNotFoundError:
-            continue
-        except OSError as error:
-            raise refusal("directory-unwritable", name, f"cannot remove the file: {error.strerror}") from error
-
-
-def partial_name(name: str) -> str:
-    """Where ``fresh`` writes ``name`` before it is complete."""
-    return f".{name}.partial"

@@ -59,6 +59,7 @@ BATTERY = {
         Tamper("a directory replaced by a link to a copy", do.link("a")),
         Tamper("a file replaced by a link to nowhere", do.link("a-b", dangling=True)),
         Tamper("a link to a directory full of files added, links allowed", do.linked_payload, True, LINKS),
+        Tamper("a file replaced by a hard link to a copy outside", do.hard_link("a-b"), True),
         Tamper("a file replaced by a pipe", do.pipe),
     ],
     "The signature": [

@@ -66,6 +66,17 @@ def link(name: str, *, dangling: bool = False) -> Callable[[Path, PrivateKey], o
     return do
 
 
+def hard_link(name: str) -> Callable[[Path, PrivateKey], object]:
+    """A second name of a file outside, which holds the same, in place of a file."""
+
+    def do(release: Path, _: PrivateKey) -> None:
+        copy = outside(release) / name
+        (release / name).unlink()
+        (release / name).hardlink_to(copy)
+
+    return do
+
+
 def swap(release: Path, _: PrivateKey) -> None:
     one, two = release / "a-b", release / "a" / "x"
     a, b = one.read_bytes(), two.read_bytes()

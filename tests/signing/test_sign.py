@@ -82,6 +82,7 @@ def test_everything_that_cannot_be_signed_is_listed_at_once(bare: Path, key: Pri
     (bare / "MODEL_INDEX.json").write_text("")
     (bare / "signatures").mkdir()
     os.mkfifo(bare / "pipe")
+    (bare.parent / "outside").hardlink_to(bare / "a-b")
     with pytest.raises(UnsafeReleaseError) as caught:
         sign(bare, key, release_id="x", sequence=0)
     assert codes(caught.value) == {
@@ -92,6 +93,7 @@ def test_everything_that_cannot_be_signed_is_listed_at_once(bare: Path, key: Pri
         ("model_index.json", "name-collision"),
         ("signatures", "name-reserved"),
         ("pipe", "special-file"),
+        ("a-b", "hard-link"),
     }
     assert not (bare / "model.sig").exists()
 

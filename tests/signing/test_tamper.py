@@ -85,6 +85,28 @@ def test_hard_links_and_lookalike_names_are_added_files(release: Path, refused: 
     assert codes(refused(release)) == {(lookalike, "name-unsafe")}
 
 
+def test_a_file_with_another_name_outside_is_refused_and_still_held_against_the_manifest(
+    release: Path, refused: Refuse, key: PrivateKey, tmp_path: Path
+) -> None:
+    for name in ("a-b", "a/x", "claims.jsonl"):
+        (tmp_path / Path(name).name).hardlink_to(release / name)
+    error = refused(release)
+    assert isinstance(error, UnsafeReleaseError)
+    assert codes(error) == {("a-b", "hard-link"), ("a/x", "hard-link"), ("claims.jsonl", "hard-link")}
+    (tmp_path / "a-b").write_text("written from outside")
+    assert ("a-b", "file-changed") in codes(refused(release))
+    (tmp_path / "a-b").write_bytes(FILES["a-b"])
+    for name in ("a-b", "x", "claims.jsonl"):
+        (tmp_path / name).unlink()
+    verify(release, [key.public_key()])
+
+
+def test_names_inside_do_not_make_up_for_one_outside(release: Path, refused: Refuse, tmp_path: Path) -> None:
+    (release / "copy").hardlink_to(release / "a-b")
+    (tmp_path / "outside").hardlink_to(release / "a-b")
+    assert codes(refused(release)) == {("a-b", "hard-link"), ("copy", "hard-link"), ("copy", "file-added")}
+
+
 def test_a_removed_renamed_or_swapped_file_is_named(release: Path, refused: Refuse) -> None:
     (release / "empty.txt").unlink()
     (release / "a-b").rename(release / "a-c")
