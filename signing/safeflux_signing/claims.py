@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 
-from safeflux_signing import commitments, dsse, keys, manifest, names, signers, strictjson
+from safeflux_signing import commitments, dsse, keys, linefiles, manifest, names, signers, strictjson
 from safeflux_signing.commitments import Commitment
 from safeflux_signing.errors import Finding, SigningError, found, refusal
 from safeflux_signing.strictjson import Json
@@ -103,7 +103,7 @@ def seal(
     """The content of ``claims.jsonl`` for (predicate type, predicate) pairs, and what the manifest has to require.
 
     ``commitment``: the line of one that was made before. Raises InputError (release-field) for a manifest posing as a claim,
-    for the same claim twice and for what is not JSON.
+    for the same claim twice, for too many and for what is not JSON.
     """
     lines, required = [], []
     if commitment is not None:
@@ -116,6 +116,8 @@ def seal(
             raise refusal("release-field", FILE, f"the claim {predicate_type!r} is given twice")
         lines.append(dsse.dumps(dsse.seal(payload, key)) + b"\n")
         required.append(claim)
+    if len(lines) > linefiles.MAX_LINES:
+        raise refusal("release-field", FILE, "more claims than any verifier reads", expected=linefiles.MAX_LINES, actual=len(lines))
     return b"".join(lines), tuple(required)
 
 
@@ -132,29 +134,25 @@ def written(predicate_type: str, predicate: object, subject: str, digests: Mappi
 
 
 def check(data: bytes | None, signed: manifest.Manifest, public_keys: Sequence[keys.PublicKey]) -> tuple[tuple[Claim, ...], list[Finding]]:
-    """The claims in ``data`` (the content of ``claims.jsonl``, None if there is none), and everything that is wrong with them."""
-    findings: list[Finding] = []
-    claims: list[Claim] = []
-    have: set[manifest.RequiredClaim] = set()
-    lines, whole = dsse.lines(data or b"")
-    if data is not None and not whole:
-        findings.append(found("json-not-canonical", FILE, "the file is empty, or its last line is cut short"))
-    for number, line in enumerate(lines, 1):
-        try:
-            claim = _claim(line, signed, public_keys)
-        except SigningError as error:
-            findings += [replace(finding, what=f"line {number}: {finding.what}") for finding in error.findings]
-            continue
+    """The claims in ``data`` (the content of ``claims.jsonl``, None if there is none), and everything that is wrong with them.
+
+    Raises SigningError where that is too much to go on, as ``linefiles.read`` does.
+    """
+    have: dict[manifest.RequiredClaim, Claim] = {}
+
+    def take(line: bytes) -> None:
+        claim = _claim(line, signed, public_keys)
         identity = manifest.RequiredClaim(claim.predicate_type, claim.payload_sha256)
         if identity in have:
-            findings.append(found("claim-repeated", FILE, f"line {number}: the same claim again", actual=claim.payload_sha256))
-        have.add(identity)
-        claims.append(claim)
+            raise refusal("claim-repeated", FILE, "the same claim again", actual=claim.payload_sha256)
+        have[identity] = claim
+
+    findings = linefiles.read(data, FILE, take)
     for required in signed.release.required if signed.release else ():
         if required not in have:
             what = f"the required claim {required.predicate_type} is missing or was exchanged"
             findings.append(found("claim-missing", FILE, what, expected=required.payload_sha256))
-    return tuple(claims), findings
+    return tuple(have.values()), findings
 
 
 def _claim(line: bytes, signed: manifest.Manifest, public_keys: Sequence[keys.PublicKey]) -> Claim:

@@ -9,10 +9,9 @@ user gave, so that nothing in a release is there unvouched for. ``sign.cosign`` 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
-from safeflux_signing import dsse, keys, names
-from safeflux_signing.errors import Finding, SigningError, found, refusal
+from safeflux_signing import dsse, keys, linefiles, names
+from safeflux_signing.errors import Finding, refusal
 
 FILE = names.COSIGNATURES
 
@@ -20,21 +19,19 @@ FILE = names.COSIGNATURES
 def check(
     data: bytes | None, payload: bytes, signer: keys.PublicKey, public_keys: Sequence[keys.PublicKey]
 ) -> tuple[tuple[keys.PublicKey, ...], list[Finding]]:
-    """Who beside ``signer`` signed ``payload``, by ``data`` (the content of the file, None if there is none); and all that is wrong."""
-    findings: list[Finding] = []
+    """Who beside ``signer`` signed ``payload``, by ``data`` (the content of the file, None if there is none); and all that is wrong.
+
+    Raises SigningError where that is too much to go on, as ``linefiles.read`` does.
+    """
     have = {keys.key_id(signer): signer}
-    lines, whole = dsse.lines(data or b"")
-    if data is not None and not whole:
-        findings.append(found("json-not-canonical", FILE, "the file is empty, or its last line is cut short"))
-    for number, line in enumerate(lines, 1):
-        try:
-            key = _signer(line, payload, public_keys)
-        except SigningError as error:
-            findings += [replace(finding, what=f"line {number}: {finding.what}") for finding in error.findings]
-            continue
+
+    def take(line: bytes) -> None:
+        key = _signer(line, payload, public_keys)
         if (key_id := keys.key_id(key)) in have:
-            findings.append(found("cosignature-repeated", FILE, f"line {number}: by a key that has signed already", actual=key_id))
+            raise refusal("cosignature-repeated", FILE, "by a key that has signed already", actual=key_id)
         have[key_id] = key
+
+    findings = linefiles.read(data, FILE, take)
     return tuple(have.values())[1:], findings
 
 

@@ -16,6 +16,8 @@ from safeflux_signing.errors import refusal
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 MEDIA_TYPE = "application/vnd.dev.sigstore.bundle.v0.3+json"
+MAX_VALUES = 1000
+"""JSON values of an envelope: some ten of one signed with a key, and of one with a certificate a path through a log of all releases."""
 
 
 @dataclass(frozen=True)
@@ -58,15 +60,9 @@ def dumps(bundle: Bundle) -> bytes:
     )
 
 
-def lines(data: bytes) -> tuple[list[bytes], bool]:
-    """The lines of a file that holds one bundle on each, and whether there are any and the last one has its end."""
-    *found, rest = data.split(b"\n")
-    return found, bool(found) and not rest
-
-
 def loads(data: bytes, file: str) -> Bundle:
     """Read a bundle; nothing in it is trusted yet. Raises UnsafeReleaseError with what is not as it must be."""
-    bundle = _fields(strictjson.loads(data, file), "the bundle", file, {"mediaType", "verificationMaterial", "dsseEnvelope"})
+    bundle = _fields(strictjson.loads(data, file, MAX_VALUES), "the bundle", file, {"mediaType", "verificationMaterial", "dsseEnvelope"})
     if bundle["mediaType"] != MEDIA_TYPE:
         raise refusal("bundle-version", file, "a bundle of another version", expected=MEDIA_TYPE, actual=bundle["mediaType"])
     hint = _hint(bundle["verificationMaterial"], file)
@@ -75,7 +71,7 @@ def loads(data: bytes, file: str) -> Bundle:
 
 def certified(data: bytes, file: str) -> bool:
     """Whether ``data``, a bundle, is signed with a certificate. Raises UnsafeReleaseError for what is no JSON."""
-    bundle = strictjson.loads(data, file)
+    bundle = strictjson.loads(data, file, MAX_VALUES)
     material = bundle.get("verificationMaterial") if isinstance(bundle, dict) else None
     return isinstance(material, dict) and "certificate" in material
 

@@ -68,7 +68,12 @@ def signer(data: bytes, store: TrustStore, file: str) -> tuple[TrustedIdentity, 
     identity-unknown, identity-issuer; RevokedError: certificate-expired, certificate-untimed.
     """
     bundle = strictjson.fields(
-        strictjson.loads(data, file), "the bundle", file, "bundle-shape", {"mediaType", "verificationMaterial", "dsseEnvelope"}, set()
+        strictjson.loads(data, file, dsse.MAX_VALUES),
+        "the bundle",
+        file,
+        "bundle-shape",
+        {"mediaType", "verificationMaterial", "dsseEnvelope"},
+        set(),
     )
     if bundle["mediaType"] != dsse.MEDIA_TYPE:
         raise refusal("bundle-version", file, "a bundle of another version", expected=dsse.MEDIA_TYPE, actual=bundle["mediaType"])

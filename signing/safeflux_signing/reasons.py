@@ -67,6 +67,7 @@ REASONS: dict[str, Reason] = {
     "json-invalid": Reason("unsafe", AGAIN),
     "json-duplicate-key": Reason("unsafe", AGAIN),
     "json-too-deep": Reason("unsafe", AGAIN),
+    "json-too-large": Reason("unsafe", AGAIN),
     "json-not-canonical": Reason("unsafe", AGAIN),
     # envelope
     "bundle-shape": Reason("unsafe", AGAIN),

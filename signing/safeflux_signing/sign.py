@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from safeflux_signing import claims as claim_file
-from safeflux_signing import dsse, keys, manifest, names, sidefiles, signers, tree
+from safeflux_signing import dsse, keys, linefiles, manifest, names, sidefiles, signers, tree
 from safeflux_signing.errors import gravest, refusal
 from safeflux_signing.verify import MAX_CLAIMS, MAX_SIGNATURE, verify
 
@@ -106,9 +106,10 @@ def add_claim(
 
 def _append(root: int, name: str, limit: int, bundle: dsse.Bundle) -> None:
     """One line more in a file of one bundle a line, which is replaced as a whole."""
-    lines = tree.read(root, name, limit) or b""
+    data = (tree.read(root, name, limit) or b"") + dsse.dumps(bundle) + b"\n"
+    linefiles.split(data, name)  # what could not be read again is not written
     sidefiles.remove(root, [sidefiles.partial_name(name)])
-    sidefiles.fresh(root, name, lines + dsse.dumps(bundle) + b"\n")
+    sidefiles.fresh(root, name, data)
 
 
 def _checked(release: manifest.Release) -> manifest.Release:

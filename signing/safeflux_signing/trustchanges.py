@@ -14,7 +14,7 @@ from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
-from safeflux_signing import dsse, keys, manifest, signers, smallfiles, strictjson
+from safeflux_signing import dsse, keys, linefiles, manifest, signers, smallfiles, strictjson
 from safeflux_signing.errors import gravest, refusal
 from safeflux_signing.trust import Revocation, TrustedKey, TrustStore, standing
 
@@ -93,7 +93,7 @@ def rotate(store: TrustStore, statement: bytes, now: datetime, file: str) -> tup
 
 def _signers(store: TrustStore, statement: bytes, file: str) -> tuple[list[str], bytes]:
     """The ids of all that signed, each once, and the payload they signed."""
-    lines, whole = dsse.lines(statement)
+    lines, whole = linefiles.split(statement, file)
     if not whole:
         raise refusal("json-not-canonical", file, "the statement is empty, or its last line is cut short")
     bundles = [dsse.loads(line, file) for line in lines]

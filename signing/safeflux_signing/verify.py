@@ -133,18 +133,16 @@ def _cosignatures(
     root: int, payload: bytes, signer: keys.PublicKey, public_keys: Sequence[keys.PublicKey]
 ) -> tuple[tuple[keys.PublicKey, ...], Sequence[Finding]]:
     try:
-        data = tree.read(root, names.COSIGNATURES, MAX_SIGNATURE)
+        return cosignatures.check(tree.read(root, names.COSIGNATURES, MAX_SIGNATURE), payload, signer, public_keys)
     except SigningError as error:
         return (), error.findings
-    return cosignatures.check(data, payload, signer, public_keys)
 
 
 def _claims(root: int, signed: manifest.Manifest, public_keys: Sequence[keys.PublicKey]) -> tuple[tuple[Claim, ...], Sequence[Finding]]:
     try:
-        data = tree.read(root, names.CLAIMS, MAX_CLAIMS)
+        return claim_file.check(tree.read(root, names.CLAIMS, MAX_CLAIMS), signed, public_keys)
     except SigningError as error:
         return (), error.findings
-    return claim_file.check(data, signed, public_keys)
 
 
 def _files(root: int, signed: manifest.Manifest, progress: tree.Progress | None) -> list[Finding]:
