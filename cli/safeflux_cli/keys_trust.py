@@ -51,6 +51,7 @@ def trust(
     """Add the key in PUBLIC_KEY (PEM) to the trust file. Have it from its owner, and never from the release it is to vouch for.
 
     A publisher may sign releases. An auditor may sign claims about them, and count towards a threshold beside a publisher.
+    A threshold binds ids of releases (--model), not keys: a key that is trusted with wider ones still signs others alone.
     """
     from dataclasses import replace
 

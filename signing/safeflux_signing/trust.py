@@ -80,7 +80,11 @@ class TrustedIdentity:
 
 @dataclass(frozen=True)
 class Threshold:
-    """At least ``keys`` different keys that have one of ``roles`` must have signed any release whose id fits one of ``models``."""
+    """At least ``keys`` different keys that have one of ``roles`` must have signed any release whose id fits one of ``models``.
+
+    A release without an id, as other tools sign them, must meet every threshold there is. It binds names and no keys: one whose own
+    ``models`` are wider still signs releases of other names alone.
+    """
 
     keys: int
     roles: tuple[Role, ...] = ("publisher",)
@@ -169,7 +173,7 @@ def judge(
     counted = [entry for entry in signed.values() if not standing(entry, release_id, now, file, what)]
     for rule in store.thresholds:
         have = sum(entry.role in rule.roles for entry in counted)
-        if _fits(release_id, rule.models) and have < rule.keys:
+        if (not release_id or _fits(release_id, rule.models)) and have < rule.keys:
             why = f"too few trusted keys with the role {' or '.join(rule.roles)} have signed"
             findings.append(found("signatures-too-few", file, why, expected=f"{rule.keys} different keys", actual=have))
     return findings

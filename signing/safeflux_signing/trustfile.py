@@ -32,6 +32,9 @@ _HEAD = """\
 """
 
 
+_BINDS = "# For releases with these ids, and those without one; a key that is trusted with others, too, still signs those alone.\n"
+
+
 def default_path() -> Path:
     """Where the trust file lies unless one is named: $SAFEFLUX_TRUST, or safeflux/trust.toml in the user's configuration."""
     if named := os.environ.get("SAFEFLUX_TRUST"):
@@ -87,7 +90,7 @@ def dumps(store: TrustStore) -> bytes:
     """The store as TOML, in the one form this package writes."""
     parts = [_HEAD + _fields(safeflux_trust=FORMAT, remember=store.remember, sigstore_root=store.sigstore_root)]
     for rule in sorted(store.thresholds, key=lambda rule: (rule.models, rule.roles, rule.keys)):
-        parts.append("[[threshold]]\n" + _fields(models=rule.models, roles=rule.roles, keys=rule.keys))
+        parts.append(_BINDS + "[[threshold]]\n" + _fields(models=rule.models, roles=rule.roles, keys=rule.keys))
     for entry in sorted(store.entries, key=lambda entry: (entry.publisher, entry.key_id)):
         head = f"# {keys.kind(entry.key).in_words}, key id {entry.key_id}\n[[key]]\n"
         parts.append(head + _granted(entry) + _fields(public=base64.b64encode(keys.public_der(entry.key)).decode("ascii")))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -50,6 +51,23 @@ def test_a_threshold_counts_different_keys_with_the_roles_asked_for(
     assert isinstance(
         refusal(lambda: check(release, entry, second, auditor, thresholds=(*two, Threshold(9, models=("demo-*",))))), ThresholdError
     )
+
+
+def test_a_release_without_an_id_must_meet_every_threshold(
+    bare: Path, entry: TrustedKey, key: PrivateKey, other: PrivateKey, resign: Callable[..., None]
+) -> None:
+    """Else one key alone would sign, as another tool does, what it may not sign alone by name."""
+    sign(bare, key, release_id="demo-1.0", sequence=3)
+    resign(bare, lambda statement: statement["subject"][0].pop("annotations"))
+    second = TrustedKey(other.public_key(), "Acme")
+    for rules in ((Threshold(2, models=("demo-*",)),), (Threshold(1), Threshold(2, models=("?*",)))):
+        caught = refusal(lambda rules=rules: check(bare, entry, second, thresholds=rules))  # type: ignore[misc]
+        assert (codes(caught), caught.exit_code) == ({(SIGNATURE, "signatures-too-few")}, 14)
+    assert check(bare, entry, second, thresholds=(Threshold(1, models=("demo-*",)),)).release is None
+    cosign(bare, other, [entry.key])
+    check(bare, entry, second, thresholds=(Threshold(2, models=("demo-*",)),))
+    alone = refusal(lambda: check(bare, entry, replace(second, models=("demo-*",)), thresholds=(Threshold(2, models=("demo-*",)),)))
+    assert codes(alone) == {(SIGNATURE, "signatures-too-few")}
 
 
 def _aliases(public: keys.PublicKey) -> list[keys.PublicKey]:

@@ -26,11 +26,13 @@ def test_the_form_of_the_file() -> None:
 safeflux_trust = 1
 remember = "trust.seen.json"
 
+# For releases with these ids, and those without one; a key that is trusted with others, too, still signs those alone.
 [[threshold]]
 models = ["*"]
 roles = ["publisher"]
 keys = 1
 
+# For releases with these ids, and those without one; a key that is trusted with others, too, still signs those alone.
 [[threshold]]
 models = ["acme-*"]
 roles = ["publisher", "auditor"]
