@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives import serialization
 
 from safeflux_signing import dsse, keys, smallfiles, strictjson
 from safeflux_signing.errors import SigningError, refusal
@@ -64,8 +63,8 @@ def signer(data: bytes, store: TrustStore, file: str) -> tuple[TrustedIdentity, 
     """Who of ``store``'s identities signed the bundle ``data``, the key of the certificate, and the payload.
 
     Raises InputError: signer-missing without the package sigstore, trust-unreadable, trust-invalid (the trusted root);
-    UnsafeReleaseError; BadSignatureError: signature-invalid, log-invalid; UntrustedKeyError: certificate-untrusted,
-    identity-unknown, identity-issuer; RevokedError: certificate-expired, certificate-untimed.
+    UnsafeReleaseError (certificate-key among others); BadSignatureError: signature-invalid, log-invalid; UntrustedKeyError:
+    certificate-untrusted, identity-unknown, identity-issuer; RevokedError: certificate-expired, certificate-untimed.
     """
     bundle = strictjson.fields(
         strictjson.loads(data, file, dsse.MAX_VALUES),
@@ -88,6 +87,9 @@ def signer(data: bytes, store: TrustStore, file: str) -> tuple[TrustedIdentity, 
     who = _Who(store.identities, file)
     if _verified(data, _root(store), who, file) != (dsse.PAYLOAD_TYPE, payload):
         raise refusal("bundle-shape", file, "two readers read two things in it")
+    if store.entry(keys.key_id(key)):
+        what = "the certificate is over a key that the trust file names as well, and one key cannot vouch in two names"
+        raise refusal("certificate-key", file, what, actual=keys.key_id(key))
     return who.found[0], key, payload
 
 
@@ -125,10 +127,14 @@ def _certificate(value: Json, file: str) -> tuple[x509.Certificate, keys.PublicK
     fields = strictjson.fields(value, "the certificate", file, "bundle-shape", {"rawBytes"}, set())
     try:
         certificate = x509.load_der_x509_certificate(dsse.decoded(fields["rawBytes"], "the certificate", file))
-        der = certificate.public_key().public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+        key = certificate.public_key()
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise refusal("bundle-shape", file, f"not a certificate: {error}") from error
-    return certificate, keys.read_public(der, file)
+    try:
+        return certificate, keys.checked(key, file)
+    except SigningError as error:  # the signer's fault, and not the user's as with a key that was handed in
+        [finding] = error.findings
+        raise refusal("certificate-key", file, f"the certificate is over {finding.what}", actual=finding.actual) from error
 
 
 def _check_time(material: dict[str, Json], certificate: x509.Certificate, file: str) -> None:

@@ -110,7 +110,7 @@ def load_private(path: Path, passphrase: bytes | None = None) -> PrivateKey:
         raise refusal("key-unreadable", str(path), "not a private key in PEM form") from error
     if not isinstance(key, PrivateKey):
         raise refusal("key-type", str(path), "a private key of a kind that is not supported", actual=type(key).__name__)
-    _checked(key.public_key(), str(path))
+    checked(key.public_key(), str(path))
     return key
 
 
@@ -128,7 +128,7 @@ def read_public(data: bytes, file: str) -> PublicKey:
         key = read(data)
     except (ValueError, UnsupportedAlgorithm) as error:
         raise refusal("key-unreadable", file, "not a public key in PEM form") from error
-    return _checked(key, file)
+    return checked(key, file)
 
 
 def read_text(text: str, file: str) -> PublicKey:
@@ -199,7 +199,8 @@ def lower(key: PublicKey, signature: bytes) -> bytes:
     return encode_dss_signature(r, min(s, key.curve.group_order - s))
 
 
-def _checked(key: object, file: str) -> PublicKey:
+def checked(key: object, file: str) -> PublicKey:
+    """``key`` itself, if it is a public key of one of ``KINDS``; ``file`` is named in errors. Raises InputError (key-type)."""
     if not isinstance(key, PublicKey):
         raise refusal("key-type", file, "a public key of a kind that is not supported", actual=type(key).__name__)
     if isinstance(key, ec.EllipticCurvePublicKey) and key.curve.name not in _CURVES:

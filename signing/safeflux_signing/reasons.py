@@ -75,6 +75,9 @@ REASONS: dict[str, Reason] = {
     "signing-method": Reason(
         "unsafe", "Put whoever signs with a Sigstore certificate in your trust file as [[identity]]; claims and co-signatures need a key."
     ),
+    "certificate-key": Reason(
+        "unsafe", "Ask the publisher to sign under a certificate over a new key, on P-256, P-384 or P-521 or of kind Ed25519 or ML-DSA-65."
+    ),
     "signature-count": Reason("unsafe", AGAIN),
     "signature-keyid": Reason("unsafe", AGAIN),
     "payload-type": Reason("unsafe", AGAIN),

@@ -11,13 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec
-from signed_release import FILES
-from sigstore_fakes import ACME, NOW, SIGNED, SIGNER, Sigstore, refused
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from signed_release import FILES, codes
+from sigstore_fakes import ACME, ISSUER, NOW, SIGNED, SIGNER, Sigstore, refused
 
 from safeflux_signing import dsse, manifest
+from safeflux_signing.errors import UnsafeReleaseError
 from safeflux_signing.keys import key_id
-from safeflux_signing.trust import TrustStore
+from safeflux_signing.trust import Revocation, TrustedKey, TrustStore
 from safeflux_signing.verify import verify
 
 pytest.importorskip("sigstore", reason="sigstore is not installed: pip install 'safeflux[sigstore]'")
@@ -104,6 +106,35 @@ def test_a_changed_byte_anywhere_in_the_certificate_is_refused(certified: Callab
         material(bundle)["certificate"]["rawBytes"] = base64.b64encode(changed).decode()
         (release / "model.sig").write_text(json.dumps(bundle))
         assert refused(release, acme)
+
+
+@pytest.mark.parametrize("kind", ["RSA", "secp256k1"])
+def test_a_certificate_over_a_key_of_another_kind_is_refused(
+    certified: Callable[..., Path], acme: TrustStore, sigstore: Sigstore, kind: str
+) -> None:
+    """By a reason of the release's, for the user has handed in no key."""
+    made: dict[str, Callable[[], Any]] = {
+        "RSA": lambda: rsa.generate_private_key(65537, 2048),
+        "secp256k1": lambda: ec.generate_private_key(ec.SECP256K1()),
+    }
+    der = sigstore.certify(made[kind](), SIGNER, ISSUER, SIGNED, True).public_bytes(serialization.Encoding.DER)
+    release = certified(edit=lambda b: material(b)["certificate"].update(rawBytes=base64.b64encode(der).decode()))
+    with pytest.raises(UnsafeReleaseError) as caught:
+        verify(release, acme, now=NOW)
+    assert codes(caught.value) == {("model.sig", "certificate-key")}
+
+
+@pytest.mark.parametrize("changes", [{}, {"revoked": Revocation("stolen", SIGNED)}, {"role": "auditor"}])
+def test_a_certificate_over_a_key_that_the_trust_file_names_is_refused(
+    certified: Callable[..., Path], acme: TrustStore, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]
+) -> None:
+    """Which of the two would say what it may vouch for? And it must not bring back one that was revoked."""
+    kept = ec.generate_private_key(ec.SECP256R1())
+    monkeypatch.setattr("sigstore_fakes._new", lambda: kept)
+    both = replace(acme, entries=(TrustedKey(kept.public_key(), "Acme", **changes),))
+    with pytest.raises(UnsafeReleaseError) as caught:
+        verify(certified(), both, now=NOW)
+    assert codes(caught.value) == {("model.sig", "certificate-key")}
 
 
 def test_files_are_held_against_it_as_against_any_signature(certified: Callable[..., Path], acme: TrustStore) -> None:
