@@ -35,13 +35,14 @@ def verify(
     *,
     now: datetime | None = None,
     progress: Callable[[int, int], None] | None = None,
+    hold: signing.Hold | None = None,
 ) -> Verified:
     """Check signatures, files and claims of ``directory`` against whom the caller trusts; returns only if all is well.
 
     As ``safeflux_signing.verify.verify``, whose arguments and errors these are. Where the publisher had fixed the policy
     beforehand, ClaimError also if the report or the tests name another one, or if the audit was not begun afterwards.
     """
-    return signing.verify(directory, trust, now=now, progress=progress, judge=broken)
+    return signing.verify(directory, trust, now=now, progress=progress, judge=broken, hold=hold)
 
 
 def broken(claims: Sequence[Claim]) -> Iterator[Finding]:

@@ -15,6 +15,7 @@ from safeflux_cli import verify_output as say
 from safeflux_cli.keyfiles import key_name, load_private, passphrase_options, read_passphrase
 
 if TYPE_CHECKING:
+    from safeflux_signing.errors import Finding
     from safeflux_signing.keynames import KeyName
     from safeflux_signing.requirements import Lines, Requirement
     from safeflux_signing.signers import SigningKey
@@ -67,10 +68,16 @@ def verify(
         requirements = _requirements(required)
         trusted = trustfile.trusted(key_files, trust_file)
         signer = load_private(vsa_key, read_passphrase(**passphrase)) if vsa_key else None
-        with _progress(as_json or quiet) as progress:
-            verified = check(directory, trusted, progress=progress)
         now = _now()
-        _hold_against(verified, requirements, now, met)
+
+        def hold(good: Verified) -> Sequence[Finding]:
+            nonlocal verified
+            if findings := _short(good, requirements, now, met):
+                verified = good
+            return findings
+
+        with _progress(as_json or quiet) as progress:
+            verified = check(directory, trusted, progress=progress, hold=hold)
         if emit_vsa:
             _write_summary(emit_vsa, directory, verified, trusted, required, now, signer)
     except SigningError as error:
@@ -131,17 +138,15 @@ def _report_lines() -> Lines:
     )
 
 
-def _hold_against(verified: Verified, requirements: Sequence[Requirement], now: datetime, met: dict[str, bool | None]) -> None:
-    """Raises SigningError with everything in which the release falls short; ``met`` is filled in."""
+def _short(verified: Verified, requirements: Sequence[Requirement], now: datetime, met: dict[str, bool | None]) -> list[Finding]:
+    """Everything in which the release falls short; ``met`` is filled in."""
     if not requirements:
-        return
-    from safeflux_signing.errors import gravest
+        return []
     from safeflux_signing.requirements import check
 
     short = {one.text: check(one, verified, _report_lines(), now) for one in requirements}
     met.update({text: not findings for text, findings in short.items()})
-    if findings := [finding for findings in short.values() for finding in findings]:
-        raise gravest(findings)
+    return [finding for findings in short.values() for finding in findings]
 
 
 def _write_summary(

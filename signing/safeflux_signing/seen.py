@@ -17,20 +17,31 @@ FORMAT = "safeflux-seen/1"
 MAX_BYTES = 4 << 20
 
 
-def note(path: Path, release: Release | None) -> None:
-    """Remember a verified release in ``path``, made on first use. To be called last, when all else is known to be good.
+def check(path: Path, release: Release | None) -> Release:
+    """The verified ``release`` itself, if by what ``path`` remembers no newer one was seen; remembers nothing.
 
     Raises RevokedError (release-rollback) for one that is older than another that was seen, or that does not say so;
-    InputError (seen-invalid, seen-unwritable): a memory that cannot be used is no reason to forget.
+    InputError (seen-invalid): a memory that cannot be used is no reason to forget.
     """
     if release is None or not release.name:
         what = "the release has no name and sequence signed, so nothing tells whether it is the newest that was seen"
         raise refusal("release-rollback", names.SIGNATURE, what, expected="a release signed with its name")
+    _highest(path, release)
+    return release
+
+
+def note(path: Path, release: Release | None) -> None:
+    """Remember a verified release in ``path``, made on first use.
+
+    To be called last, when it is known to be good and to be what its user asked for: whoever is refused a newer release goes back to
+    the one before. Raises what ``check`` raises, and InputError (seen-unwritable).
+    """
+    release = check(path, release)
     if _highest(path, release) == release.sequence:
         return
     with smallfiles.changing(path, "seen-unwritable"):
         if _highest(path, release) != release.sequence:
-            document = {"format": FORMAT, "highest": {**_read(path), release.name: release.sequence}}
+            document = {"format": FORMAT, "highest": {**_read(path), str(release.name): release.sequence}}
             smallfiles.replace(path, json.dumps(document, indent=1, sort_keys=True).encode("utf-8") + b"\n", "seen-unwritable")
 
 

@@ -45,6 +45,10 @@ class Verified:
         return manifest.subject_digests(self.entries)
 
 
+Hold = Callable[[Verified], Iterable[Finding]]
+"""Says in what a release that is good falls short of what its user asks for beyond that."""
+
+
 def verify(
     directory: Path,
     trust: TrustStore | Sequence[keys.PublicKey],
@@ -52,11 +56,13 @@ def verify(
     now: datetime | None = None,
     progress: tree.Progress | None = None,
     judge: Judge | None = None,
+    hold: Hold | None = None,
 ) -> Verified:
     """Check signatures, files and claims of ``directory`` against whom the caller trusts; returns only if all is well.
 
     ``trust``: a store of keys with what each may vouch for, or bare public keys that may vouch for anything. ``now``, with
-    its time zone, is what their validity is held against. ``judge`` is asked about the claims, too.
+    its time zone, is what their validity is held against. ``judge`` is asked about the claims, too, and ``hold`` last of all
+    about the whole, if the caller asks for more than that it is good: what falls short of that is not remembered as seen.
 
     Everything below the directory must be in the signed manifest, but for model.sig, claims.jsonl and signatures.jsonl; these are
     checked down to how they are written, so in a release signed by this package no byte can differ. Never opens a socket,
@@ -64,7 +70,8 @@ def verify(
 
     Raises UntrustedKeyError, RevokedError or ThresholdError before any file is looked at; BadSignatureError,
     UnsafeReleaseError, TamperedError or ClaimError, see errors.py: from the moment the signature is trusted, one error lists
-    everything that is wrong. InputError if the directory, or that memory, cannot be used.
+    everything that is wrong. Then RevokedError for one older than was seen, and the error of what ``hold`` finds. InputError if the
+    directory, or that memory, cannot be used.
     """
     store = trust if isinstance(trust, TrustStore) else trusting.bare(trust)
     moment = now or datetime.now(UTC)
@@ -74,16 +81,18 @@ def verify(
         signed = _signed(root, store, moment)
         findings = _files(root, signed.manifest, progress)
         claims, wrong = _claims(root, signed.manifest, store.public_keys)
-    entries, release = signed.manifest.entries, signed.manifest.release
+    release = signed.manifest.release
     wrong = [*wrong, *trusting.judge_claims(signed.store, claims, release, moment), *(judge(claims) if judge else ())]
     if every := [*findings, *signed.loose, *wrong]:
         raise gravest(dict.fromkeys(every))
+    verified = _verified(signed, claims)
+    if store.remember:
+        seen.check(store.home / store.remember, release)
+    if hold and (short := tuple(hold(verified))):
+        raise gravest(short)
     if store.remember:
         seen.note(store.home / store.remember, release)
-    signer = trusting.entry_of(signed.store, signed.key)
-    cosigners = tuple(keys.key_id(other) for other in signed.others)
-    said = trusting.named(signed.store, claims)
-    return Verified(signer.key_id, entries, release, said, signer.publisher, cosigners, signed.identity)
+    return verified
 
 
 @dataclass(frozen=True)
@@ -97,6 +106,13 @@ class _Signed:
     identity: TrustedIdentity | None
     store: TrustStore
     loose: Sequence[Finding]
+
+
+def _verified(signed: _Signed, claims: Sequence[Claim]) -> Verified:
+    signer = trusting.entry_of(signed.store, signed.key)
+    cosigners = tuple(keys.key_id(other) for other in signed.others)
+    said = trusting.named(signed.store, claims)
+    return Verified(signer.key_id, signed.manifest.entries, signed.manifest.release, said, signer.publisher, cosigners, signed.identity)
 
 
 def _signed(root: int, store: TrustStore, moment: datetime) -> _Signed:

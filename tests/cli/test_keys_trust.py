@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from click.testing import CliRunner, Result
 
 from safeflux_cli.keys import keys
 from safeflux_cli.verify import verify
-from safeflux_signing import trustfile
+from safeflux_signing import claims, trustfile
 from safeflux_signing.keys import key_id, load_private, load_public, new
 from safeflux_signing.sign import sign
 from safeflux_signing.trust import Revocation
@@ -40,8 +41,9 @@ def release(home: Path) -> Path:
     return directory
 
 
-def _sign(home: Path, sequence: int, by: str = "acme") -> None:
-    sign(home / "release", load_private(home / f"{by}.key"), release_id=f"demo-1.{sequence}-abc", sequence=sequence, name="demo")
+def _sign(home: Path, sequence: int, by: str = "acme", made: Sequence[tuple[str, object]] = ()) -> None:
+    key = load_private(home / f"{by}.key")
+    sign(home / "release", key, release_id=f"demo-1.{sequence}-abc", sequence=sequence, name="demo", claims=made)
 
 
 def run(*arguments: object) -> Result:
@@ -185,6 +187,21 @@ def test_older_releases_than_those_seen_are_refused_if_asked_for(release: Path, 
     older = check(release)
     assert (older.exit_code, "release-rollback" in older.stderr) == (13, True)
     assert json.loads((home / ".config" / "safeflux" / "trust.seen.json").read_text())["highest"] == {"demo": 5}
+
+
+def test_one_that_falls_short_of_what_is_required_does_not_lock_out_the_one_before(release: Path, home: Path, tmp_path: Path) -> None:
+    run("trust", home / "acme.pub", "--remember")
+    seen, summary = home / ".config" / "safeflux" / "trust.seen.json", tmp_path / "vsa.json"
+    short = check(release, "--require", "provenance", "--emit-vsa", str(summary))
+    assert (short.exit_code, "NOT what was required" in short.stderr) == (14, True)
+    assert not seen.exists()
+    _sign(home, 4, made=[claims.provenance(build_type="urn:x", builder="urn:x", parameters={})])
+    assert check(release, "--require", "provenance").exit_code == 0
+    assert json.loads(seen.read_text())["highest"] == {"demo": 4}
+    _sign(home, 3)
+    older = check(release, "--require", "provenance", "--emit-vsa", str(summary))
+    assert (older.exit_code, "release-rollback" in older.stderr, "NOT verified" in older.stderr) == (13, True, True)
+    assert not summary.exists()
 
 
 def test_several_have_to_sign_where_the_file_says_so(release: Path, home: Path) -> None:

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from signed_release import codes
 
-from safeflux_signing.errors import InputError, RevokedError, SigningError
+from safeflux_signing.errors import Finding, InputError, LimitError, RevokedError, SigningError, found
 from safeflux_signing.keys import PrivateKey
 from safeflux_signing.sign import sign
 from safeflux_signing.trust import TrustedKey, TrustStore
-from safeflux_signing.verify import verify
+from safeflux_signing.verify import Verified, verify
 
 SIGNATURE = "model.sig"
 
@@ -49,6 +49,27 @@ def test_only_a_verified_release_is_remembered(bare: Path, key: PrivateKey, stor
     (bare / "a-b").write_text("changed")
     assert codes(_refused(bare, store)) == {("a-b", "file-changed")}
     assert not (store.home / "trust.seen.json").exists()
+
+
+def test_one_that_falls_short_of_what_its_user_asks_for_is_not_remembered(bare: Path, key: PrivateKey, store: TrustStore) -> None:
+    """Else it would lock out the older one that the user goes back to."""
+    asked: list[int] = []
+
+    def hold(verified: Verified) -> list[Finding]:
+        assert verified.release
+        asked.append(verified.release.sequence)
+        return [found("limit-missed", "claims.jsonl", "drawn too often")] if verified.release.sequence == 9 else []
+
+    sign(bare, key, release_id="demo-9", sequence=9, name="demo")
+    with pytest.raises(LimitError):
+        verify(bare, store, hold=hold)
+    assert not (store.home / "trust.seen.json").exists()
+    sign(bare, key, release_id="demo-8", sequence=8, name="demo")
+    assert verify(bare, store, hold=hold).release
+    sign(bare, key, release_id="demo-7", sequence=7, name="demo")
+    with pytest.raises(RevokedError):
+        verify(bare, store, hold=hold)
+    assert asked == [9, 8]
 
 
 def test_a_release_that_does_not_say_which_one_it_is_cannot_be_held_against_others(bare: Path, key: PrivateKey, store: TrustStore) -> None:
