@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from safeflux_signing import names, strictjson
-from safeflux_signing.errors import refusal
+from safeflux_signing.errors import SigningError, refusal
 from safeflux_signing.strictjson import Json
 
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
@@ -112,11 +112,8 @@ def dumps(name: str, entries: Sequence[Entry], release: Release) -> bytes:
 
 def loads(payload: bytes, file: str) -> Manifest:
     """Read a signed manifest. Raises UnsafeReleaseError with what is not as it must be; ``file`` is named in it."""
+    refuse_outdated(payload, file)
     subject, predicate_type, predicate = read_statement(payload, file)
-    if predicate_type == OUTDATED_TYPE:
-        raise refusal(
-            "predicate-outdated", file, "a manifest in a format from before OMS 1.0", expected=PREDICATE_TYPE, actual=predicate_type
-        )
     if predicate_type != PREDICATE_TYPE:
         raise refusal("predicate-type", file, "a statement that is not a manifest", expected=PREDICATE_TYPE, actual=predicate_type)
     parts = strictjson.fields(predicate, "the predicate", file, "statement-shape", {"resources", "serialization"}, set())
@@ -128,17 +125,24 @@ def loads(payload: bytes, file: str) -> Manifest:
     release = _release(annotations[ANNOTATION], file) if ANNOTATION in annotations else None
     needed = {"sha256", "dirHash1"} if release else {"sha256"}
     check_digests(subject["digest"], subject_digests(entries), needed, "manifest-digest", file, "the manifest's subject")
-    name = subject["name"]
-    assert isinstance(name, str)
-    return Manifest(name, entries, release)
+    return Manifest(str(subject["name"]), entries, release)
+
+
+def refuse_outdated(payload: bytes, file: str) -> None:
+    """Raise UnsafeReleaseError (predicate-outdated) for a manifest from before OMS 1.0, whose signature was over other bytes, too."""
+    try:
+        whole = strictjson.loads(payload, file) if OUTDATED_TYPE.encode() in payload else None
+    except SigningError:
+        return
+    if isinstance(whole, dict) and whole.get("predicateType") == OUTDATED_TYPE:
+        what = "a manifest in a format from before OMS 1.0, whose signatures are not checked"
+        raise refusal("predicate-outdated", file, what, expected=PREDICATE_TYPE, actual=OUTDATED_TYPE)
 
 
 def read_statement(payload: bytes, file: str) -> tuple[dict[str, Json], str, Json]:
     """(subject, predicate type, predicate) of a statement about exactly one subject. Raises UnsafeReleaseError (statement-shape)."""
-    code = "statement-shape"
-    whole = strictjson.fields(
-        strictjson.loads(payload, file), "the statement", file, code, {"_type", "subject", "predicateType", "predicate"}, set()
-    )
+    code, value = "statement-shape", strictjson.loads(payload, file)
+    whole = strictjson.fields(value, "the statement", file, code, {"_type", "subject", "predicateType", "predicate"}, set())
     if whole["_type"] != STATEMENT_TYPE:
         raise refusal(code, file, "a statement of another type", expected=STATEMENT_TYPE, actual=whole["_type"])
     subjects, predicate_type = whole["subject"], whole["predicateType"]

@@ -138,7 +138,11 @@ def _signature(root: int, store: TrustStore) -> tuple[manifest.Manifest, keys.Pu
         identity, key, payload = keyless.signer(data, store, file)
         return manifest.loads(payload, file), key, payload, identity
     bundle = dsse.loads(data, file)
-    key = dsse.signer(bundle, store.public_keys, file, "the manifest")
+    try:
+        key = dsse.signer(bundle, store.public_keys, file, "the manifest")
+    except SigningError:
+        manifest.refuse_outdated(bundle.payload, file)
+        raise
     signed = manifest.loads(bundle.payload, file)
     if signed.release and not (data.endswith(b"\n") and dsse.written_one_way(bundle, key, data[:-1])):
         raise refusal("json-not-canonical", file, "the signature is not written the one way this format is written")

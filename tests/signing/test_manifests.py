@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import tampers
 from signed_release import codes
 
-from safeflux_signing import manifest, strictjson
-from safeflux_signing.errors import SigningError
+from safeflux_signing import dsse, manifest, strictjson
+from safeflux_signing.errors import SigningError, UnsafeReleaseError
 from safeflux_signing.keys import PrivateKey
+from safeflux_signing.unverified import look
 from safeflux_signing.verify import verify
 
 Refuse = Callable[[Path], SigningError]
@@ -71,6 +74,11 @@ HOSTILE: dict[str, tuple[str, str, Callable[[Any], Any]]] = {
     "unknown predicate field": (FILE, "statement-shape", lambda s: s["predicate"].update(extra=1)),
     "annotations no object": (FILE, "statement-shape", lambda s: s["subject"][0].update(annotations=[])),
     "format before 1.0": (FILE, "predicate-outdated", lambda s: s.update(predicateType=manifest.OUTDATED_TYPE)),
+    "format before 1.0, the files its subjects": (
+        FILE,
+        "predicate-outdated",
+        lambda s: s.update(predicateType=manifest.OUTDATED_TYPE, subject=[_resources(s)[0], _resources(s)[1]]),
+    ),
     "a claim as manifest": (FILE, "predicate-type", lambda s: s.update(predicateType="https://slsa.dev/provenance/v1")),
     "unknown release format": (FILE, "release-format", lambda s: _ours(s).update(format=2)),
     "true for one": (FILE, "release-format", lambda s: _ours(s).update(format=True)),
@@ -97,6 +105,30 @@ def test_a_hostile_manifest_is_refused_although_its_signature_is_good(release: P
     file, code, edit = HOSTILE[name]
     resign(release, edit)
     assert codes(refused(release)) == {(file, code)}
+
+
+def test_the_format_before_1_0_is_named_though_its_signatures_are_over_other_bytes(
+    release: Path, key: PrivateKey, other: PrivateKey
+) -> None:
+    tampers.outdated(release, key)
+    for trusted in (key, other):
+        with pytest.raises(UnsafeReleaseError) as caught:
+            verify(release, [trusted.public_key()])
+        assert codes(caught.value) == {(FILE, "predicate-outdated")}
+    assert [finding.code for finding in look(release).troubles if finding.file == FILE] == ["predicate-outdated"]
+
+
+def test_what_only_mentions_that_format_has_a_wrong_signature(release: Path, refused: Refuse) -> None:
+    bundle = dsse.loads((release / FILE).read_bytes(), FILE)
+    named = manifest.OUTDATED_TYPE.encode()
+    for payload in (
+        bundle.payload.replace(b"demo-1.0", named),
+        bundle.payload + named,
+        b'{"predicateType":["%s"]}' % named,
+        b'["%s"]' % named,
+    ):
+        (release / FILE).write_bytes(dsse.dumps(replace(bundle, payload=payload)) + b"\n")
+        assert codes(refused(release)) == {(FILE, "signature-invalid")}
 
 
 def test_a_signed_list_of_exceptions_is_never_trusted(release: Path, refused: Refuse, resign: Resign) -> None:
