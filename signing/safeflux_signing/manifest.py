@@ -196,8 +196,8 @@ def _entry(resource: Json, file: str) -> Entry:
     name, digest, algorithm = (resource.get(key) for key in ("name", "digest", "algorithm"))
     if not isinstance(name, str):
         raise refusal("statement-shape", file, "a resource has no name")
-    if (why := names.complaint(name)) is not None:
-        raise refusal("name-unsafe", name, f"signed, but {why}")
+    if wrong := names.complaint(name):
+        raise refusal(wrong[0], name, f"signed, but {wrong[1]}")
     if names.reserved(name):
         raise refusal("name-reserved", name, "a signed file under a reserved name")
     if algorithm != "sha256" or not isinstance(digest, str) or not _SHA256.fullmatch(digest):

@@ -26,23 +26,27 @@ _DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{digit}" for port in ("com", "
 _INVISIBLE = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 
 
-def complaint(name: str) -> str | None:
-    """Why ``name`` cannot be the name of a file in a release, or None if it can."""
+def complaint(name: str) -> tuple[str, str] | None:
+    """The code of the reason for which ``name`` cannot be the name of a file in a release, and why in words; None if it can."""
     parts = name.split("/")
     if name.startswith("/"):
-        return "the name is absolute"
-    if any(part in ("", ".", "..") for part in parts):
-        return 'the name has an empty part, "." or ".."'
+        return "name-absolute", "the name is absolute"
+    if ".." in parts:
+        return "name-parent", 'the name leads up, by ".."'
+    if "" in parts or "." in parts:
+        return "name-unsafe", 'the name has an empty part, or one that is "."'
     if any(unicodedata.category(c) in _INVISIBLE for c in name):
-        return "the name has control or invisible characters, or is not UTF-8"
+        return "name-control", "the name has control or invisible characters, or is not UTF-8"
     if unicodedata.normalize("NFC", name) != name:
-        return "the name is not in Unicode normal form C"
-    if any(c in name for c in '\\:*?"<>|'):
-        return 'the name has one of \\ : * ? " < > |'
+        return "name-not-nfc", "the name is not in Unicode normal form C"
+    if "\\" in name:
+        return "name-backslash", "the name has a backslash, which Windows reads as the end of a directory's name"
+    if any(c in name for c in ':*?"<>|'):
+        return "name-unsafe", 'the name has one of : * ? " < > |'
     if any(part.endswith((" ", ".")) or part.split(".")[0].rstrip().casefold() in _DEVICES for part in parts):
-        return "Windows would read the name as another one (it ends with a dot or space, or is a device)"
+        return "name-unsafe", "Windows would read the name as another one (it ends with a dot or space, or is a device)"
     if len(parts) > MAX_PARTS or len(name.encode("utf-8")) > MAX_BYTES:
-        return f"the name is longer than {MAX_BYTES} bytes or {MAX_PARTS} parts"
+        return "name-unsafe", f"the name is longer than {MAX_BYTES} bytes or {MAX_PARTS} parts"
     return None
 
 

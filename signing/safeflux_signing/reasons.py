@@ -50,6 +50,11 @@ REASONS: dict[str, Reason] = {
     "directory-unreadable": Reason("input", "Give a directory that can be read."),
     "directory-unwritable": Reason("input", "Make the directory writable for whoever signs it."),
     # names and kinds of files
+    "name-absolute": Reason("unsafe", BLAME),
+    "name-parent": Reason("unsafe", BLAME),
+    "name-backslash": Reason("unsafe", MOVE),
+    "name-control": Reason("unsafe", MOVE),
+    "name-not-nfc": Reason("unsafe", MOVE),
     "name-unsafe": Reason("unsafe", MOVE),
     "name-collision": Reason("unsafe", "Rename one of the two: some file systems cannot tell them apart."),
     "name-reserved": Reason("unsafe", "This name is reserved for signatures; remove or rename it."),

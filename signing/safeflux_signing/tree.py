@@ -194,8 +194,9 @@ def _complaint(path: str, status: os.stat_result) -> Finding | None:
         return found("symlink", path, "a symbolic link")
     if not stat.S_ISREG(status.st_mode):
         return found("special-file", path, NOT_A_FILE)
-    if (why := names.complaint(path)) is not None:
-        return found("name-unsafe", path, why)
+    if wrong := names.complaint(path):
+        code, why = wrong
+        return found(code, path, why)
     return None
 
 

@@ -123,7 +123,7 @@ def test_a_hostile_name_cannot_steer_the_terminal(release: Path) -> None:
     assert done.exit_code == 16
     assert "\x1b" not in done.output
     assert "\nverified" not in done.output
-    assert json.loads(run(release, "--json").stdout)["findings"][0]["code"] == "name-unsafe"
+    assert json.loads(run(release, "--json").stdout)["findings"][0]["code"] == "name-control"
 
 
 def test_it_runs_without_torch_and_the_like(release: Path) -> None:

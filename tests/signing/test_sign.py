@@ -89,7 +89,7 @@ def test_everything_that_cannot_be_signed_is_listed_at_once(bare: Path, key: Pri
         ("link", "symlink"),
         ("folder", "symlink"),
         ("hollow", "empty-directory"),
-        ("back\\slash", "name-unsafe"),
+        ("back\\slash", "name-backslash"),
         ("model_index.json", "name-collision"),
         ("signatures", "name-reserved"),
         ("pipe", "special-file"),

@@ -82,7 +82,7 @@ def test_hard_links_and_lookalike_names_are_added_files(release: Path, refused: 
     (release / "copy").unlink()
     lookalike = unicodedata.normalize("NFD", "caf\u00e9")
     (release / lookalike).write_text("")
-    assert codes(refused(release)) == {(lookalike, "name-unsafe")}
+    assert codes(refused(release)) == {(lookalike, "name-not-nfc")}
 
 
 def test_a_file_with_another_name_outside_is_refused_and_still_held_against_the_manifest(
