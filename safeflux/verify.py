@@ -12,7 +12,7 @@ from safeflux_signing import verify as signing
 from safeflux_signing.claims import PROVENANCE, TEST_RESULT, Claim
 from safeflux_signing.errors import Finding, found
 from safeflux_signing.strictjson import read_time
-from safeflux_signing.trust import TrustStore
+from safeflux_signing.trust import TrustStore, bare, named
 from safeflux_signing.verify import Verified
 
 if TYPE_CHECKING:
@@ -40,27 +40,37 @@ def verify(
     """Check signatures, files and claims of ``directory`` against whom the caller trusts; returns only if all is well.
 
     As ``safeflux_signing.verify.verify``, whose arguments and errors these are. Where the publisher had fixed the policy
-    beforehand, ClaimError also if the report or the tests name another one, or if the audit was not begun afterwards.
+    beforehand, ClaimError also if a report or tests of its own name another one, or if the audit was not begun afterwards.
     """
-    return signing.verify(directory, trust, now=now, progress=progress, judge=broken, hold=hold)
+    store = trust if isinstance(trust, TrustStore) else bare(trust)
+    return signing.verify(directory, store, now=now, progress=progress, judge=lambda claims: broken(named(store, claims)), hold=hold)
 
 
 def broken(claims: Sequence[Claim]) -> Iterator[Finding]:
-    """Everything in which the publisher did not keep to the policy it had fixed. What others claim is their own affair."""
-    required = [claim for claim in claims if claim.required]
-    for fixed in (claim.commitment.fixed for claim in required if claim.commitment):
-        for claim in required:
+    """Everything in which the publisher did not keep to the policy it had fixed, also in what it added to the release afterwards.
+
+    ``claims`` with who signed them. What others claim is their own affair.
+    """
+    publishers = {_owner(claim) for claim in claims if claim.required and claim.role == "publisher"}
+    held = [claim for claim in claims if claim.required or _owner(claim) in publishers]
+    for fixed in (claim.commitment.fixed for claim in held if claim.commitment):
+        for claim in held:
             where = _NAMED.get(claim.predicate_type)
-            if where and (named := _at(claim.predicate, where)) != fixed.sha256:
+            if where and (about := _at(claim.predicate, where)) != fixed.sha256:
                 what = f"the claim {claim.predicate_type} is about another policy than was fixed before"
-                yield found("commitment-broken", names.CLAIMS, what, expected=fixed.sha256, actual=named)
-        started = [_at(claim.predicate, _STARTED) for claim in required if claim.predicate_type == PROVENANCE]
-        if not started:
-            yield found("commitment-late", names.CLAIMS, "a policy was fixed, but no claim says when the audit was begun")
-        for time in started:
+                yield found("commitment-broken", names.CLAIMS, what, expected=fixed.sha256, actual=about)
+        provenances = [claim for claim in held if claim.predicate_type == PROVENANCE]
+        if not any(claim.required for claim in provenances):
+            yield found("commitment-late", names.CLAIMS, "a policy was fixed, but no required claim says when the audit was begun")
+        for time in (_at(claim.predicate, _STARTED) for claim in provenances):
             if not _not_before(time, fixed.time):
                 what = "the policy was not fixed before the audit was begun"
                 yield found("commitment-late", names.CLAIMS, what, expected=f"begun at {fixed.time} or later", actual=time)
+
+
+def _owner(claim: Claim) -> tuple[str, str]:
+    """Whose word a claim is: that of whom the trust file names, with whatever key; of a bare key, the key's own."""
+    return (claim.publisher, claim.role) if claim.publisher else ("", claim.key_id)
 
 
 def _not_before(time: Json, fixed: datetime) -> bool:

@@ -15,10 +15,11 @@ from safeflux_signing import commitments, dsse, manifest
 from safeflux_signing.claims import outcome, provenance, resource
 from safeflux_signing.commitments import Commitment, Fixed
 from safeflux_signing.errors import ClaimError
-from safeflux_signing.sign import sign
+from safeflux_signing.sign import add_claim, sign
 from safeflux_signing.strictjson import write_time
+from safeflux_signing.trust import Role, TrustedKey, TrustStore
 
-KEY = ec.derive_private_key(7, ec.SECP256R1())
+KEY, SECOND = (ec.derive_private_key(number, ec.SECP256R1()) for number in (7, 9))
 FIXED = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 POLICY, OTHER = "ab" * 32, "cd" * 32
 
@@ -77,3 +78,50 @@ def test_what_others_claim_is_not_held_against_the_publisher(tmp_path: Path) -> 
     with (release / "claims.jsonl").open("ab") as stream:
         stream.write(dsse.dumps(dsse.seal(manifest.statement("x", digests, ERASURE_REPORT, theirs), auditor)) + b"\n")
     assert len(verify(release, [KEY.public_key(), auditor.public_key()]).claims) == 5
+
+
+def report_about(policy: str) -> tuple[str, object]:
+    return ERASURE_REPORT, {"policy": {"digest": policy}, "findings": []}
+
+
+@pytest.mark.parametrize(
+    ("added", "code"),
+    [
+        (report_about(OTHER), "commitment-broken"),
+        (made(started(0), tests=OTHER)[1], "commitment-broken"),
+        (made(started(-1))[0], "commitment-late"),
+        (report_about(POLICY), None),
+        (("urn:anything", {"policy": {"digest": OTHER}}), None),
+    ],
+)
+def test_what_the_publisher_adds_afterwards_is_held_to_it_too(tmp_path: Path, added: tuple[str, object], code: str | None) -> None:
+    """Else it could sign a release without a report, and put one about an easier policy beside it."""
+    release = signed(tmp_path, made(started(0))[:1])
+    add_claim(release, KEY, [KEY.public_key()], added)
+    if code is None:
+        assert len(verify(release, [KEY.public_key()]).claims) == 3
+        return
+    with pytest.raises(ClaimError) as caught:
+        verify(release, [KEY.public_key()])
+    assert [finding.code for finding in caught.value.findings] == [code]
+
+
+def test_when_the_audit_was_begun_is_said_by_a_claim_that_cannot_be_taken_away(tmp_path: Path) -> None:
+    release = signed(tmp_path, [])
+    add_claim(release, KEY, [KEY.public_key()], made(started(0))[0])
+    with pytest.raises(ClaimError, match="commitment-late"):
+        verify(release, [KEY.public_key()])
+
+
+@pytest.mark.parametrize(
+    ("publisher", "role", "held"), [("Acme", "publisher", True), ("Acme", "auditor", False), ("Others", "publisher", False)]
+)
+def test_another_key_of_the_same_publisher_is_no_way_round_it(tmp_path: Path, publisher: str, role: Role, held: bool) -> None:
+    release = signed(tmp_path, made(started(0)))
+    store = TrustStore((TrustedKey(KEY.public_key(), "Acme"), TrustedKey(SECOND.public_key(), publisher, role)))
+    add_claim(release, SECOND, [KEY.public_key()], report_about(OTHER))
+    if held:
+        with pytest.raises(ClaimError, match="commitment-broken"):
+            verify(release, store)
+    else:
+        assert verify(release, store).claims[-1].publisher == publisher

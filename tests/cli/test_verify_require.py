@@ -16,9 +16,10 @@ from report_example import example
 
 import safeflux_cli.verify as module
 from safeflux.report import to_json
-from safeflux.verify import ERASURE_REPORT
-from safeflux_signing import claims, keys
-from safeflux_signing.sign import sign
+from safeflux.verify import AUDIT_STARTED, ERASURE_REPORT
+from safeflux_signing import claims, commitments, keys, strictjson
+from safeflux_signing.commitments import Commitment, Fixed
+from safeflux_signing.sign import add_claim, sign
 
 MOMENT = datetime(2026, 1, 2, tzinfo=UTC)
 SCHEMA = json.loads(files("safeflux_cli").joinpath("verify.schema.json").read_text(encoding="utf-8"))
@@ -69,6 +70,21 @@ def test_each_kind_of_requirement_has_its_exit_code(release: Path, texts: list[s
     elif code != 2:
         assert done.stdout == ""
         assert "NOT what was required" in done.stderr
+
+
+def test_a_report_that_its_publisher_added_is_held_to_what_was_fixed_before(release: Path) -> None:
+    """The limits are those of an easier policy, under which nothing had been promised."""
+    key, public = keys.load_private(release.parent / "demo.key"), keys.load_public(release.parent / "demo.pub")
+    internal = {AUDIT_STARTED: strictjson.write_time(MOMENT)}
+    made = claims.provenance(build_type="urn:x", builder="urn:x", parameters={}, internal=internal)
+    line = commitments.seal(Commitment("policy demo", Fixed("ab" * 32, MOMENT)), key)
+    sign(release, key, release_id="demo 1", sequence=1, claims=[made], commitment=line, created=MOMENT)
+    wanted = required("commitment", "erasure-report", "detection<=0.15")
+    assert run(release, *wanted).exit_code == 14
+    add_claim(release, key, [public], (ERASURE_REPORT, to_json(example())))
+    done = run(release, *wanted)
+    assert done.exit_code == 14
+    assert "[commitment-broken]" in done.stderr
 
 
 def test_a_limit_is_held_against_bounds_and_the_line_is_named(release: Path) -> None:
