@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from safeflux.errors import TrustError
-from safeflux.verify import verify
+from safeflux.verify import shipped, sources, verify
 from safeflux_signing import copies, keys, tree, trustfile
 from safeflux_signing.errors import SigningError
 from safeflux_signing.manifest import Entry
@@ -35,7 +35,7 @@ _patching = threading.Lock()
 def load(directory: Path | str, *, trust: TrustStore | Path | str | Sequence[Path | str], **options: Any) -> FluxPipeline:
     """The pipeline in ``directory``, if it is what the owner of one of the public keys ``trust`` (PEM files) signed.
 
-    ``trust`` may also be a trust file (``.toml``), or what was read from one.
+    ``trust`` may also be a trust file (``.toml``), or what was read from one. What lies in ``directory`` itself is never trusted.
 
     ``options`` go to ``FluxPipeline.from_pretrained``. Only safetensors are read, no code from the directory is run, and
     nothing is looked up on the network. Whoever writes to the directory meanwhile or afterwards can make loading fail,
@@ -55,7 +55,7 @@ def load(directory: Path | str, *, trust: TrustStore | Path | str | Sequence[Pat
     directory = Path(directory)
     try:
         with tree.opened(directory) as root:
-            verified = verify(directory, trust if isinstance(trust, TrustStore) else _store(trust))
+            verified = verify(directory, _store(directory, trust))
             log.info("%s is what %s signed", directory, verified.key_id)
             return _pipeline(root, verified.entries, options)
     except SigningError as error:
@@ -63,11 +63,18 @@ def load(directory: Path | str, *, trust: TrustStore | Path | str | Sequence[Pat
         raise TrustError(f"{directory} is not to be trusted and was not loaded:\n{said}") from error
 
 
-def _store(trust: Path | str | Sequence[Path | str]) -> TrustStore:
-    paths = [Path(trust)] if isinstance(trust, Path | str) else [Path(path) for path in trust]
-    if len(paths) == 1 and paths[0].suffix == ".toml":
-        return trustfile.read(paths[0])
-    return bare(keys.load_public(path) for path in paths)
+def _store(directory: Path, trust: TrustStore | Path | str | Sequence[Path | str]) -> TrustStore:
+    """Whom ``trust`` names. Raises TrustError for what lies in ``directory``, and what reading keys and trust files raises."""
+    paths: list[Path] = []
+    if isinstance(trust, TrustStore):
+        store = trust
+    else:
+        paths = [Path(trust)] if isinstance(trust, Path | str) else [Path(path) for path in trust]
+        single = len(paths) == 1 and paths[0].suffix == ".toml"
+        store = trustfile.read(paths[0]) if single else bare(keys.load_public(path) for path in paths)
+    if wrong := shipped(directory, [*paths, *sources(store)]):
+        raise TrustError(f"{directory} was not loaded: {wrong}")
+    return store
 
 
 def _pipeline(root: int, entries: Sequence[Entry], options: Mapping[str, Any]) -> FluxPipeline:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -44,6 +45,32 @@ def verify(
     """
     store = trust if isinstance(trust, TrustStore) else bare(trust)
     return signing.verify(directory, store, now=now, progress=progress, judge=lambda claims: broken(named(store, claims)), hold=hold)
+
+
+def shipped(directory: Path, files: Iterable[Path]) -> str | None:
+    """What is wrong with the first of ``files`` that lies in the release ``directory``, links followed; None if none does.
+
+    Nothing that a release brings along is a reason to trust it: whoever made the one made the other.
+    """
+    for file in files:
+        real = Path(os.path.realpath(file))
+        if any(_same(place, directory) for place in (real, *real.parents)):
+            return f"{file} lies in the release that it is to vouch for, and so proves nothing: have it from the publisher in another way"
+    return None
+
+
+def _same(path: Path, directory: Path) -> bool:
+    """Also under another spelling, on a disk that ignores case."""
+    try:
+        return path.samefile(directory)
+    except OSError:
+        return False
+
+
+def sources(store: TrustStore) -> list[Path]:
+    """The directory from which ``store`` was read, and the trusted root that it goes by, where it has them."""
+    root = [store.home / store.sigstore_root] if store.sigstore_root else []
+    return [*([store.home] if store.home.is_absolute() else []), *root]
 
 
 def broken(claims: Sequence[Claim]) -> Iterator[Finding]:

@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 
 import safeflux
 from safeflux.errors import TrustError
-from safeflux_signing import copies, keys
+from safeflux_signing import copies, keys, trust, trustfile
 from safeflux_signing.sign import sign
 
 module = importlib.import_module("safeflux.load")
@@ -238,3 +238,23 @@ def test_refuses_without_a_trusted_key(signed: Path, asked: list[dict[str, Any]]
     with pytest.raises(TrustError, match="not loaded"):
         safeflux.load(signed, trust=[signed.parent / name for name in trust])
     assert asked == []
+
+
+@pytest.mark.parametrize("way", ["key", "link", "trust file", "what was read from it"])
+def test_a_key_that_the_release_brings_along_is_never_trusted(release: Path, monkeypatch: pytest.MonkeyPatch, way: str) -> None:
+    loaded: list[object] = []
+    monkeypatch.setattr(module, "_pipeline", lambda *arguments: loaded.append(arguments))
+    key = keys.load_private(release.parent / "publisher.key")
+    shutil.copy(release.parent / "publisher.pub", release / "publisher.pub")
+    store = trust.TrustStore((trust.TrustedKey(key.public_key(), "Acme"),))
+    for place in (release, release.parent):
+        (place / "trust.toml").write_bytes(trustfile.dumps(store))
+    sign(release, key, release_id="tiny-1.1", sequence=2)
+    (release.parent / "link.pub").symlink_to(release / "publisher.pub")
+    given = {"key": release / "publisher.pub", "link": [release.parent / "link.pub"], "trust file": str(release / "trust.toml")}
+    with pytest.raises(TrustError, match="lies in the release that it is to vouch for"):
+        safeflux.load(release, trust=given.get(way) or trustfile.read(release / "trust.toml"))
+    assert loaded == []
+    for good in (release.parent / "publisher.pub", release.parent / "trust.toml", store):
+        safeflux.load(release, trust=good)
+    assert len(loaded) == 3

@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from safeflux.verify import AUDIT_STARTED, ERASURE_REPORT, verify
+from safeflux.verify import AUDIT_STARTED, ERASURE_REPORT, shipped, sources, verify
 from safeflux_signing import commitments, dsse, manifest
 from safeflux_signing.claims import outcome, provenance, resource
 from safeflux_signing.commitments import Commitment, Fixed
 from safeflux_signing.errors import ClaimError
 from safeflux_signing.sign import add_claim, sign
 from safeflux_signing.strictjson import write_time
-from safeflux_signing.trust import Role, TrustedKey, TrustStore
+from safeflux_signing.trust import Role, TrustedIdentity, TrustedKey, TrustStore
 
 KEY, SECOND = (ec.derive_private_key(number, ec.SECP256R1()) for number in (7, 9))
 FIXED = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -125,3 +125,36 @@ def test_another_key_of_the_same_publisher_is_no_way_round_it(tmp_path: Path, pu
             verify(release, store)
     else:
         assert verify(release, store).claims[-1].publisher == publisher
+
+
+@pytest.mark.parametrize(
+    ("file", "inside"),
+    [
+        ("release/publisher.pub", True),
+        ("release/deep/../deep/er/x.pub", True),
+        ("release", True),
+        ("release/../publisher.pub", False),
+        ("release-2/publisher.pub", False),
+        ("link/publisher.pub", True),
+        ("link.pub", True),
+        ("chain.pub", True),
+        ("round.pub", False),
+        ("publisher.pub", False),
+    ],
+)
+def test_what_lies_in_a_release_is_told_from_what_lies_beside_it(tmp_path: Path, file: str, inside: bool) -> None:
+    (tmp_path / "release/deep/er").mkdir(parents=True)
+    (tmp_path / "release-2").mkdir()
+    (tmp_path / "link").symlink_to("release")
+    (tmp_path / "link.pub").symlink_to("release/publisher.pub")
+    (tmp_path / "chain.pub").symlink_to("link.pub")
+    (tmp_path / "round.pub").symlink_to("round.pub")
+    for directory in ("release", "link", "release-2/../release"):
+        said = shipped(tmp_path / directory, [tmp_path / "publisher.pub", tmp_path / file])
+        assert (said is not None and said.startswith(f"{tmp_path / file} lies in the release")) == inside
+
+
+def test_where_trust_comes_from_is_known(tmp_path: Path) -> None:
+    assert sources(TrustStore()) == []
+    one = TrustedIdentity("a@b", "https://b", "B")
+    assert sources(TrustStore(identities=(one,), sigstore_root="root.json", home=tmp_path)) == [tmp_path, tmp_path / "root.json"]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from safeflux_cli.keyfiles import key_name, load_private, passphrase_options, read_passphrase, refusing
+from safeflux_cli.keyfiles import key_name, load_private, passphrase_options, read_passphrase, refusing, signers_of
 
 if TYPE_CHECKING:
     from safeflux_signing.keynames import KeyName
@@ -52,6 +52,6 @@ def claim(
     with refusing(ctx):
         said = strictjson.loads(smallfiles.read(predicate, MAX_BYTES, "predicate-unreadable"), str(predicate))
         private = load_private(key, read_passphrase(passphrase_file, passphrase_env, passphrase_fd))
-        written = sign.add_claim(directory, private, [keys.load_public(path) for path in signers], (short.get(kind, kind), said))
+        written = sign.add_claim(directory, private, signers_of(directory, signers), (short.get(kind, kind), said))
     click.echo(f"claimed  {short.get(kind, kind)}")
     click.echo(f"in       {written}, with key {keys.key_id(private.public_key())}")

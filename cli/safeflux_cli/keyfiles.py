@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ import click
 
 if TYPE_CHECKING:
     from safeflux_signing.keynames import KeyName
+    from safeflux_signing.keys import PublicKey
     from safeflux_signing.signers import SigningKey
 
 
@@ -73,6 +74,23 @@ def load_private(key: KeyName, passphrase: bytes | None) -> SigningKey:
             raise
     asked = str(click.prompt(f"{'Passphrase' if isinstance(key, Path) else 'PIN'} of {key}", hide_input=True, err=True))
     return signers.load(key, asked.encode("utf-8"))
+
+
+def refuse_shipped(directory: Path, files: Iterable[Path]) -> None:
+    """Raises UsageError for keys, trust files and the like that lie in the release they are to vouch for."""
+    from safeflux.verify import shipped
+
+    if wrong := shipped(directory, files):
+        raise click.UsageError(f"{wrong}.")
+
+
+def signers_of(directory: Path, files: Iterable[Path]) -> list[PublicKey]:
+    """The public keys in ``files``, of whoever has signed the release ``directory``. Raises InputError, and UsageError as above."""
+    from safeflux_signing import keys
+
+    files = list(files)
+    refuse_shipped(directory, files)
+    return [keys.load_public(file) for file in files]
 
 
 def asking() -> bool:

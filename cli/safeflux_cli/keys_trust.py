@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from safeflux_cli.keyfiles import key_name, load_private, passphrase_options, read_passphrase, refusing
+from safeflux_cli.keyfiles import key_name, load_private, passphrase_options, read_passphrase, refusing, signers_of
 
 if TYPE_CHECKING:
     from safeflux_signing.keynames import KeyName
@@ -190,7 +190,7 @@ def cosign(
 
     with refusing(ctx):
         private = load_private(key, read_passphrase(passphrase_file, passphrase_env, passphrase_fd))
-        written = sign.cosign(directory, private, [keys.load_public(path) for path in signers])
+        written = sign.cosign(directory, private, signers_of(directory, signers))
     click.echo(f"signed  {written}, with key {keys.key_id(private.public_key())}")
 
 

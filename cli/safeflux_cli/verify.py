@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from safeflux_cli import keyfiles
 from safeflux_cli import verify_output as say
 from safeflux_cli.keyfiles import key_name, load_private, passphrase_options, read_passphrase
 
@@ -57,6 +58,7 @@ def verify(
     signatures, or a claim is missing or about other files; 15 the signed report does not keep a limit that was required;
     16 malformed or unsafe release; 2 wrong usage; 1 anything else.
     """
+    from safeflux.verify import sources
     from safeflux.verify import verify as check
     from safeflux_signing import trustfile
     from safeflux_signing.errors import SigningError
@@ -67,6 +69,7 @@ def verify(
     try:
         requirements = _requirements(required)
         trusted = trustfile.trusted(key_files, trust_file)
+        keyfiles.refuse_shipped(directory, [*key_files, *sources(trusted)])
         signer = load_private(vsa_key, read_passphrase(**passphrase)) if vsa_key else None
         now = _now()
 

@@ -68,6 +68,20 @@ def test_it_is_shown_with_its_signer_and_missed_once_it_is_taken_away(home: Path
     assert verified(home, "--require", "test-result@auditor").exit_code == 14
 
 
+@pytest.mark.parametrize("what", ["a claim", "the manifest"])
+def test_nobody_signs_by_a_publishers_key_that_the_release_brings_along(home: Path, what: str) -> None:
+    release, public = home / "release", home / "acme.pub"
+    (release / "acme.pub").write_bytes(public.read_bytes())
+    sign(release, keys.load_private(home / "acme.key"), release_id="demo-2", sequence=2)
+    command: tuple[Any, ...] = (keys_command, "cosign", release)
+    if what == "a claim":
+        command = (claim, release, home / "result.json", "--type", "test-result")
+    refused = call(*command, "--key", home / "auditor.key", "--signed-by", release / "acme.pub")
+    assert refused.exit_code == 2
+    assert "lies in the release that it is to vouch for" in refused.stderr
+    assert call(*command, "--key", home / "auditor.key", "--signed-by", public).exit_code == 0
+
+
 def test_the_publishers_own_claim_is_not_the_auditors(home: Path) -> None:
     assert verified(home, "--require", "erasure-report").exit_code == 0
     done = verified(home, "--require", "erasure-report@auditor")

@@ -14,8 +14,10 @@ from click.testing import CliRunner, Result
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from safeflux_cli.verify import verify
+from safeflux_signing import trustfile
 from safeflux_signing.keys import key_id, load_public, public_pem
 from safeflux_signing.sign import sign
+from safeflux_signing.trust import TrustedIdentity, TrustedKey, TrustStore
 
 CLAIM = ("https://example.org/report/v1", {"verdict": "passed"})
 
@@ -95,6 +97,55 @@ def test_without_the_right_key_it_says_how_to_give_one(release: Path) -> None:
 )
 def test_wrong_usage_is_two(release: Path, arguments: list[str]) -> None:
     assert CliRunner().invoke(verify, [argument.format(release=release) for argument in arguments]).exit_code == 2
+
+
+@pytest.fixture
+def shipping(tmp_path: Path) -> Path:
+    """A release that brings along its own public key, and a trust file that trusts it; links to both from outside."""
+    directory = tmp_path / "release"
+    directory.mkdir()
+    key = ec.generate_private_key(ec.SECP256R1())
+    store = TrustStore((TrustedKey(key.public_key(), "Acme"),))
+    for place in (directory, tmp_path):
+        (place / "demo.pub").write_bytes(public_pem(key.public_key()))
+        (place / "trust.toml").write_bytes(trustfile.dumps(store))
+    rooted = TrustStore(store.entries, identities=(TrustedIdentity("a@b", "https://b", "B"),), sigstore_root="release/demo.pub")
+    (tmp_path / "rooted.toml").write_bytes(trustfile.dumps(rooted))
+    sign(directory, key, release_id="demo-1.0", sequence=1)
+    for name in ("demo.pub", "trust.toml"):
+        (tmp_path / f"link-{name}").symlink_to(directory / name)
+    return directory
+
+
+@pytest.mark.parametrize(
+    ("options", "refused"),
+    [
+        (["--key", "demo.pub"], False),
+        (["--key", "release/demo.pub"], True),
+        (["--key", "demo.pub", "--key", "release/demo.pub"], True),
+        (["--key", "link-demo.pub"], True),
+        (["--trust", "trust.toml"], False),
+        (["--trust", "release/trust.toml"], True),
+        (["--trust", "link-trust.toml"], True),
+        (["--trust", "rooted.toml"], True),
+    ],
+)
+@pytest.mark.parametrize("json_too", [[], ["--json"]])
+def test_a_key_that_a_release_brings_along_is_never_trusted(
+    shipping: Path, options: list[str], refused: bool, json_too: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(shipping.parent)
+    done = CliRunner().invoke(verify, ["release", *options, *json_too])
+    assert done.exit_code == 2 * refused, done.output
+    assert ("lies in the release that it is to vouch for" in done.stderr) == refused
+    if refused:
+        assert done.stdout == ""
+
+
+def test_nor_is_the_usual_trust_file_if_that_lies_in_it(shipping: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for place, code in ((shipping.parent, 0), (shipping, 2)):
+        monkeypatch.setenv("SAFEFLUX_TRUST", str(place / "trust.toml"))
+        assert CliRunner().invoke(verify, [str(shipping)]).exit_code == code
 
 
 def test_json_has_the_same_keys_whatever_is_found(release: Path) -> None:
