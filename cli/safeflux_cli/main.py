@@ -105,10 +105,10 @@ def run(arguments: Sequence[str]) -> int:
         click.echo("safeflux: interrupted", err=True)
         return 130
     except SafeFluxError as error:
-        _tell(error, str(error))
+        tell(error, str(error))
         return error.exit_code
     except ImportError as error:
-        _tell(error, f'{error}; this command needs what `pip install "safeflux[release]"` brings')
+        tell(error, f'{error}; this command needs what `pip install "safeflux[release]"` brings')
         return 3
     except Exception:  # a defect; Python's own exit code would be 1, which says that a model did not pass
         traceback.print_exc()
@@ -116,7 +116,8 @@ def run(arguments: Sequence[str]) -> int:
     return result if isinstance(result, int) else 0
 
 
-def _tell(error: Exception, text: str) -> None:
+def tell(error: Exception, text: str) -> None:
+    """``text`` on stderr; instead of it the traceback of ``error``, for those who asked for that."""
     if logging.getLogger("safeflux").level == logging.DEBUG or os.environ.get("SAFEFLUX_TRACEBACK"):
         traceback.print_exception(error)
     else:

@@ -56,38 +56,51 @@ def verify(
     Exit code: 0 verified; 10 files changed, added or removed; 11 signature missing or wrong; 12 no key given, or signed by
     one that is not trusted with it; 13 key revoked or not valid now, release revoked, too old or older than one seen; 14 too few
     signatures, or a claim is missing or about other files; 15 the signed report does not keep a limit that was required;
-    16 malformed or unsafe release; 2 wrong usage; 1 anything else.
+    16 malformed or unsafe release; 2 wrong usage; 1 an error of the program's own, which says nothing about the release.
     """
     from safeflux.verify import sources
     from safeflux.verify import verify as check
     from safeflux_signing import trustfile
     from safeflux_signing.errors import SigningError
 
-    _check_usage(directory, key_files, trust_file, required, emit_vsa, vsa_key)
     met: dict[str, bool | None] = dict.fromkeys(required)
     verified: Verified | None = None
+    with _defects_told(ctx, directory, met, as_json):
+        _check_usage(directory, key_files, trust_file, required, emit_vsa, vsa_key)
+        try:
+            requirements = _requirements(required)
+            trusted = trustfile.trusted(key_files, trust_file)
+            keyfiles.refuse_shipped(directory, [*key_files, *sources(trusted)])
+            signer = load_private(vsa_key, read_passphrase(**passphrase)) if vsa_key else None
+            now = _now()
+
+            def hold(good: Verified) -> Sequence[Finding]:
+                nonlocal verified
+                if findings := _short(good, requirements, now, met):
+                    verified = good
+                return findings
+
+            with _progress(as_json or quiet) as progress:
+                verified = check(directory, trusted, progress=progress, hold=hold)
+            if emit_vsa:
+                _write_summary(emit_vsa, directory, verified, trusted, required, now, signer)
+        except SigningError as error:
+            say.refused(directory, error, verified, met, as_json)
+            ctx.exit(error.exit_code)
+        if as_json or not quiet:
+            say.accepted(directory, verified, met, as_json)
+
+
+@contextmanager
+def _defects_told(ctx: click.Context, directory: Path, met: say.Met, as_json: bool) -> Iterator[None]:
+    """Whatever is raised within and is no answer leaves with 1, the exit code of no verdict."""
     try:
-        requirements = _requirements(required)
-        trusted = trustfile.trusted(key_files, trust_file)
-        keyfiles.refuse_shipped(directory, [*key_files, *sources(trusted)])
-        signer = load_private(vsa_key, read_passphrase(**passphrase)) if vsa_key else None
-        now = _now()
-
-        def hold(good: Verified) -> Sequence[Finding]:
-            nonlocal verified
-            if findings := _short(good, requirements, now, met):
-                verified = good
-            return findings
-
-        with _progress(as_json or quiet) as progress:
-            verified = check(directory, trusted, progress=progress, hold=hold)
-        if emit_vsa:
-            _write_summary(emit_vsa, directory, verified, trusted, required, now, signer)
-    except SigningError as error:
-        say.refused(directory, error, verified, met, as_json)
-        ctx.exit(error.exit_code)
-    if as_json or not quiet:
-        say.accepted(directory, verified, met, as_json)
+        yield
+    except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
+        raise
+    except Exception as error:
+        say.crashed(directory, error, met, as_json)
+        ctx.exit(1)
 
 
 def _check_usage(

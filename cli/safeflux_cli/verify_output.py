@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from safeflux_signing.verify import Verified
 
 SCHEMA = "safeflux-verify/1"
+INTERNAL = "internal-error"  # the code of what is no reason to refuse anything, and so not among those of safeflux_signing.reasons
 
 Met = Mapping[str, bool | None]
 """Whether each requirement, by its text, is met; None if the release did not get so far."""
@@ -34,6 +35,18 @@ def refused(directory: Path, error: SigningError, verified: Verified | None, met
         click.echo(json.dumps(_refused_json(directory, error, met), indent=2))
     else:
         _explain(directory, error, verified)
+
+
+def crashed(directory: Path, error: Exception, met: Met, as_json: bool) -> None:
+    """A defect of this program, which says nothing about the release: one line, and with ``as_json`` an object as for a refusal."""
+    from safeflux_cli.main import tell
+    from safeflux_signing.errors import LONGEST, Finding, SigningError, printable
+
+    what = printable(f"{type(error).__name__}: {error}"[:LONGEST])
+    tell(error, f"internal error, the release was not judged: {what}")
+    if as_json:
+        remedy = "This says nothing about the release: report it, with what SAFEFLUX_TRACEBACK=1 makes this command print."
+        refused(directory, SigningError([Finding(".", INTERNAL, what, None, None, remedy)]), None, met, as_json)
 
 
 def _praise(directory: Path, verified: Verified, required: Iterable[str]) -> None:

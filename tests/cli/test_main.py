@@ -96,6 +96,17 @@ def test_a_defect_never_looks_like_a_verdict(command: dict[str, object], capsys:
     assert "ZeroDivisionError: oh" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("error", "code"), [(ZeroDivisionError("oh"), 1), (KeyboardInterrupt(), 130), (click.UsageError("no"), 2)])
+def test_a_defect_of_verify_has_the_code_that_it_has_for_no_verdict(
+    error: BaseException, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setattr("safeflux_cli.verify._check_usage", lambda *_: fails(error)())  # type: ignore[operator]
+    assert main.run(["verify", str(tmp_path)]) == code
+    assert "Traceback" not in capsys.readouterr().err
+    assert main.run(["-vv", "verify", str(tmp_path)]) == code
+    assert ("Traceback" in capsys.readouterr().err) == (code == 1)
+
+
 def test_what_is_not_installed_is_named(command: dict[str, object], capsys: pytest.CaptureFixture[str]) -> None:
     command["does"] = fails(ModuleNotFoundError("No module named 'torch'"))
     assert main.run(["try"]) == 3

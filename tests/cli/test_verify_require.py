@@ -122,6 +122,29 @@ def test_json_is_of_the_published_shape_whatever_comes_out(release: Path, outcom
     )
 
 
+@pytest.mark.parametrize("where", ["_check_usage", "_requirements", "_hold_against"])
+@pytest.mark.parametrize("error", [ZeroDivisionError("by\n\x1b[2J 0"), ImportError("no such thing"), OSError(5, "broken disk")])
+def test_a_defect_is_no_verdict(release: Path, monkeypatch: pytest.MonkeyPatch, where: str, error: Exception) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(module, where, fail)
+    monkeypatch.delenv("SAFEFLUX_TRACEBACK", raising=False)
+    done = run(release, *required("provenance"))
+    assert (done.exit_code, done.stdout) == (1, "")
+    [line] = done.stderr.splitlines()
+    assert line.startswith(f"safeflux: internal error, the release was not judged: {type(error).__name__}: ")
+    assert line.isprintable()
+    in_json = run(release, "--json", *required("provenance"))
+    said = json.loads(in_json.stdout)
+    jsonschema.validate(said, SCHEMA, cls=jsonschema.Draft202012Validator)
+    assert (in_json.exit_code, said["exit_code"], said["verified"], in_json.stderr) == (1, 1, False, done.stderr)
+    assert [one["code"] for one in said["findings"]] == ["internal-error"]
+    assert said["requirements"] == [{"require": "provenance", "met": None}]
+    monkeypatch.setenv("SAFEFLUX_TRACEBACK", "1")
+    assert "Traceback" in run(release).stderr
+
+
 def test_the_shape_tells_the_two_outcomes_apart(release: Path) -> None:
     said = json.loads(run(release, "--json").stdout)
     for lie in ({"verified": False}, {"exit_code": 10}, {"files": []}, {"key": None}, {"release": {}}, {"schema": "safeflux-verify/2"}):
