@@ -168,7 +168,7 @@ def claims(policy: Policy, report: Mapping[str, Any], audited: datetime) -> list
         build_type=RELEASE,
         builder="urn:safeflux:release",
         parameters={"name": policy.name, "version": policy.version, "method": report["method"], "concepts": report["concepts"]},
-        internal={"seed": policy.seed, AUDIT_STARTED: write_time(audited)},
+        internal={"seed": policy.seed, AUDIT_STARTED: write_time(audited), "environment": report["environment"]},
         dependencies=[resource(_base_uri(policy), {"safefluxDirectory": report["base"]["digest"]}, "base model"), *checked],
         versions={name: str(found) for name, found in report["environment"].items() if name in ("safeflux", *LIBRARIES) and found},
     )

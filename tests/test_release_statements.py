@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import getpass
 import json
+import platform
+import socket
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,9 +14,10 @@ from typing import Any
 import pytest
 from report_example import example
 
+from safeflux.plan import make_plan
 from safeflux.policy import Choice, Policy, load_policy
 from safeflux.report import to_json
-from safeflux.statements import claims, not_tested
+from safeflux.statements import LIBRARIES, audit_report, claims, not_tested
 from safeflux.verify import AUDIT_STARTED, ERASURE_REPORT
 from safeflux_signing.claims import PROVENANCE
 
@@ -39,8 +43,30 @@ def test_claims_are_what_the_findings_say(demo: Policy, report: dict[str, Any]) 
     assert len(result["passedTests"]) + len(result["failedTests"]) == len(limited)
     assert (result["result"] == "PASSED") == (report["verdict"] == "passed")
     assert said[ERASURE_REPORT] == report
-    assert said[PROVENANCE]["buildDefinition"]["internalParameters"] == {"seed": demo.seed, AUDIT_STARTED: "2026-01-02T00:00:00Z"}
+    internal = {"seed": demo.seed, AUDIT_STARTED: "2026-01-02T00:00:00Z", "environment": report["environment"]}
+    assert said[PROVENANCE]["buildDefinition"]["internalParameters"] == internal
     json.dumps(said, allow_nan=False)
+
+
+def test_the_provenance_alone_says_what_a_person_needs_to_run_it_again(
+    demo: Policy, report: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Software and kind of machine, whichever machine of that kind it was: no name of it, no path on it."""
+    plan, found = make_plan(demo), []
+    for machine in ("one", "other"):
+        for module, name in ((platform, "node"), (socket, "gethostname"), (getpass, "getuser")):
+            monkeypatch.setattr(module, name, lambda machine=machine: f"name-of-{machine}")
+        monkeypatch.setenv("HOME", f"/home/{machine}")
+        made = audit_report(demo, plan, findings=[], detectors=[], pairs=[], subject={}, edit={}, machine={"device": "cpu"})
+        [(kind, said), *_] = claims(demo, report | {"environment": made.environment}, AUDITED)
+        assert kind == PROVENANCE
+        found.append(json.dumps(said, sort_keys=True))
+        environment = json.loads(found[-1])["buildDefinition"]["internalParameters"]["environment"]
+        assert {name: environment[name] for name in ("device", "precision")} == {"device": "cpu", "precision": plan.precision}
+        assert environment["python"] == platform.python_version()
+        assert environment.keys() == {"python", "platform", "safeflux", *LIBRARIES, "device", "precision"}
+        assert not any("/" in str(value) or "name-of" in str(value) for value in environment.values())
+    assert found[0] == found[1]
 
 
 @pytest.mark.parametrize("status", ["failed", "unchecked"])
