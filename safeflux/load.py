@@ -8,12 +8,13 @@ import shutil
 import tempfile
 import threading
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from safeflux.errors import TrustError
+from safeflux.shards import Shard, Shards, listed
 from safeflux.verify import shipped, sources, verify
 from safeflux_signing import copies, keys, tree, trustfile
 from safeflux_signing.errors import SigningError
@@ -41,12 +42,13 @@ def load(directory: Path | str, *, trust: TrustStore | Path | str | Sequence[Pat
     nothing is looked up on the network. Whoever writes to the directory meanwhile or afterwards can make loading fail,
     but cannot change what is loaded: diffusers never sees the directory. It is given a private one, with copies of
     the small files, and when it opens a file of weights, that file is copied to sealed memory, hashed there, and opened
-    from there (see ``safeflux_signing.copies``). So every byte is hashed twice, once before the first weight is read, once as it is loaded.
+    from there (see ``safeflux_signing.copies``). So every byte is hashed twice, before the first weight is read and as it is loaded.
 
-    Memory: that of the pipeline and one such copy. A copy ends when the library lets go of the file: diffusers opens one
-    shard of a sharded model after the other, transformers all shards of one text encoder. Weights that are
-    neither converted nor moved to another device stay where they are, so there the copy is the model. Making all copies
-    beforehand would have been simpler, and would have doubled the memory that a model of which each weight is converted takes.
+    Memory: that of the pipeline and one such copy, of a whole file or of one shard. A copy ends when the library lets go of the file:
+    diffusers opens one shard of a model after the other, and transformers, which would open all of them, is made to (see
+    ``shards.py``). Weights that are neither converted nor moved to another device stay where they are, so there the copy is the model;
+    those of transformers' shards never do. Making all copies beforehand would have been simpler, and would have doubled the memory
+    that a model of which each weight is converted takes.
     Layers offloaded to the disk (``device_map``) cannot be served this way, and fail.
 
     Raises TrustError with everything that is wrong and what to do about it; before any weight is read, except when a file
@@ -100,6 +102,37 @@ def _pipeline(root: int, entries: Sequence[Entry], options: Mapping[str, Any]) -
     return pipeline
 
 
+class _Opening:
+    """What stands in for ``safe_open``: of a path in ``weights`` it opens a sealed copy of the entry's file below ``root``, of any other
+    the file itself. ``refused`` notes every error, for those who call it turn it into one that speaks of a missing file."""
+
+    def __init__(self, root: int, weights: Mapping[str, Entry], real: Callable[..., Any]) -> None:
+        self.root, self.weights, self.real = root, weights, real
+        self.refused: list[Exception] = []
+        self.shards = Shards(self.refused)
+
+    def one(self, filename: str | os.PathLike[str], *arguments: Any, **named: Any) -> Any:
+        if (entry := self.weights.get(os.fspath(filename))) is None:
+            return self.real(filename, *arguments, **named)
+        self.shards.close()
+        try:
+            return self._copy(entry, *arguments, **named)
+        except SigningError as error:
+            self.refused.append(error)
+            raise
+
+    def shard(self, filename: str | os.PathLike[str], *arguments: Any, **named: Any) -> Any:
+        """The same for a library that opens all shards at once: what it gets for one copies it when it is read."""
+        entry = self.weights.get(os.fspath(filename))
+        if entry is None or (names := listed(Path(filename))) is None:
+            return self.one(filename, *arguments, **named)
+        return Shard(self.shards, entry.name, names, lambda: self._copy(entry, *arguments, **named))
+
+    def _copy(self, entry: Entry, *arguments: Any, **named: Any) -> Any:
+        with copies.sealed(self.root, entry) as path:
+            return self.real(path, *arguments, **named)
+
+
 @contextmanager
 def _weights_from(root: int, weights: Mapping[str, Entry]) -> Iterator[None]:
     """Within the context, ``safe_open`` of a path in ``weights`` opens a sealed copy of the entry's file below ``root``.
@@ -112,30 +145,22 @@ def _weights_from(root: int, weights: Mapping[str, Entry]) -> Iterator[None]:
     import safetensors.torch
     import transformers.modeling_utils
 
-    places: tuple[Any, ...] = (safetensors, safetensors.torch, transformers.modeling_utils)
     real = safetensors.safe_open
-    refused: list[SigningError] = []
-
-    def safe_open(filename: str | os.PathLike[str], *arguments: Any, **named: Any) -> Any:
-        if (entry := weights.get(os.fspath(filename))) is None:
-            return real(filename, *arguments, **named)
-        try:
-            with copies.sealed(root, entry) as path:
-                return real(path, *arguments, **named)
-        except SigningError as error:
-            refused.append(error)
-            raise
-
+    opening = _Opening(root, weights, real)
+    places: dict[Any, Any] = {
+        safetensors: opening.one, safetensors.torch: opening.one, transformers.modeling_utils: opening.shard,
+    }  # fmt: skip
     with _patching:
         try:
-            for place in places:
-                place.safe_open = safe_open
+            for place, function in places.items():
+                place.safe_open = function
             yield
         except Exception:
-            if not refused:
+            if not opening.refused:
                 raise
         finally:
             for place in places:
                 place.safe_open = real
-    if refused:  # diffusers turns every error into one that speaks of a missing file
-        raise refused[0]
+            opening.shards.close(for_good=True)
+    if opening.refused:
+        raise opening.refused[0]

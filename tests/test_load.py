@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import json
 import os
@@ -16,27 +17,29 @@ import pytest
 import torch
 from diffusers import FluxPipeline, FluxTransformer2DModel
 from safetensors.torch import load_file, save_file
+from transformers import T5EncoderModel
 
 import safeflux
-from safeflux.errors import TrustError
+from safeflux.errors import ModelError, TrustError
 from safeflux_signing import copies, keys, trust, trustfile
 from safeflux_signing.sign import sign
 
 module = importlib.import_module("safeflux.load")
-SHARD = "diffusion_pytorch_model-0000"
+SHARDS = ("transformer/diffusion_pytorch_model-0000", "text_encoder_2/model-0000")
 
 
 @pytest.fixture(scope="module")
 def signed(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny FLUX, its transformer in shards, signed by ``publisher.key`` beside it; read only."""
+    """The tiny FLUX, its transformer and T5 in shards, signed by ``publisher.key`` beside it; read only."""
     place = tmp_path_factory.mktemp("signed")
     for name in ("publisher", "other"):
         keys.new(place / f"{name}.key", None)
     release = Path(shutil.copytree(tiny, place / "release"))
-    transformer = FluxTransformer2DModel.from_pretrained(release / "transformer")
-    shutil.rmtree(release / "transformer")
-    transformer.save_pretrained(release / "transformer", max_shard_size="200KB")
-    assert len(list((release / "transformer").glob(f"{SHARD}*.safetensors"))) > 2
+    for kind, part in ((FluxTransformer2DModel, "transformer"), (T5EncoderModel, "text_encoder_2")):
+        model = kind.from_pretrained(release / part)
+        shutil.rmtree(release / part)
+        model.save_pretrained(release / part, max_shard_size="200KB")
+    assert all(len(list(release.glob(f"{shard}*.safetensors"))) > 2 for shard in SHARDS)
     (release / "scheduler" / "evil.py").write_text("raise SystemExit")
     sign(release, keys.load_private(place / "publisher.key"), release_id="tiny-1.0", sequence=1)
     return release
@@ -108,26 +111,62 @@ def test_what_is_loaded_is_what_stock_diffusers_loads_and_stays_so(release: Path
     assert {path.parent.name for path in (tmp_path / "again").glob("*/*")} >= {"transformer", "tokenizer_2", "scheduler"}
 
 
-def test_one_shard_at_a_time_is_held_beside_the_model(signed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    sealed, opened = copies.sealed, []
+def held() -> set[str]:
+    """Memory files that are mapped, and so take memory, although no descriptor is left."""
+    maps = Path("/proc/self/maps").read_text().splitlines()
+    return {line for line in maps if "memfd:" in line and ".safetensors" in line}
 
-    def held() -> list[str]:
-        """Memory files that are mapped, and so take memory, although no descriptor is left."""
-        return [line for line in Path("/proc/self/maps").read_text().splitlines() if f"memfd:{SHARD}" in line]
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nothing tells what is mapped")
+@pytest.mark.parametrize("converted", [True, False])
+def test_one_shard_at_a_time_is_held_beside_the_model(signed: Path, monkeypatch: pytest.MonkeyPatch, converted: bool) -> None:
+    """Also of the text encoder in shards, although transformers would open them all; of that one nothing stays in any case."""
+    gc.collect()
+    sealed, opened, others = copies.sealed, [], held()
+
+    def beside_the_model() -> set[str]:
+        """What is mapped and is no weight of the model: those that are not converted stay where they are, but in the text encoder."""
+        return {line for line in held() - others if converted or "memfd:model-0000" in line}
 
     @contextmanager
     def watched(root: int, entry: Any) -> Iterator[str]:
-        assert held() == []
+        before = held()
+        assert beside_the_model() == set()
         with sealed(root, entry) as path:
             yield path
             opened.append(entry.name)
-            assert len(held()) == entry.name.startswith("transformer/")
+            assert len(held()) == len(before) + 1
 
     monkeypatch.setattr(copies, "sealed", watched)
-    pipeline = load(signed, dtype=torch.bfloat16)
-    assert pipeline.transformer.dtype == torch.bfloat16
-    assert held() == []
-    assert sorted(opened) == sorted(path.relative_to(signed).as_posix() for path in signed.glob("*/*.safetensors"))
+    pipeline = load(signed, **({"dtype": torch.bfloat16} if converted else {}))
+    assert pipeline.transformer.dtype == (torch.bfloat16 if converted else torch.float32)
+    assert beside_the_model() == set()
+    files = {path.relative_to(signed).as_posix() for path in signed.glob("*/*.safetensors")}
+    assert set(opened) == files
+    assert len(opened) < 1.5 * len(files), "the shards of the text encoder are read one after the other, whatever threads there are"
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_a_text_encoder_in_shards_is_the_one_on_the_disk(signed: Path, dtype: torch.dtype) -> None:
+    """Also where some weights stay in float32, as T5's do in float16."""
+    mine, stock = load(signed, dtype=dtype).text_encoder_2, T5EncoderModel.from_pretrained(signed / "text_encoder_2", dtype=dtype)
+    expected = weights(stock)
+    assert {name: (value.dtype, value.shape) for name, value in weights(mine).items()} == {
+        name: (value.dtype, value.shape) for name, value in expected.items()
+    }
+    assert all(torch.equal(value, expected[name]) for name, value in weights(mine).items())
+    assert mine.shared.weight.data_ptr() == mine.encoder.embed_tokens.weight.data_ptr()
+    words = torch.tensor([[3, 7, 1]])
+    assert torch.equal(mine(words)[0], stock(words)[0])
+
+
+def test_shards_that_hold_something_else_than_their_index_says_are_refused(release: Path) -> None:
+    """Else a weight that no shard is asked for would be drawn at random, with no more than a warning."""
+    first = sorted((release / "text_encoder_2").glob("*.safetensors"))[0]
+    save_file({**load_file(first), "more": torch.zeros(1)}, first, {"format": "pt"})
+    sign(release, keys.load_private(release.parent / "publisher.key"), release_id="tiny-1.1", sequence=2)
+    with pytest.raises(ModelError, match=rf"{first.name} holds other weights than the index"):
+        load(release)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the copy is a file without a name")
