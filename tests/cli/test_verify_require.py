@@ -122,7 +122,7 @@ def test_json_is_of_the_published_shape_whatever_comes_out(release: Path, outcom
     )
 
 
-@pytest.mark.parametrize("where", ["_check_usage", "_requirements", "_hold_against"])
+@pytest.mark.parametrize("where", ["_check_usage", "_requirements", "_short"])
 @pytest.mark.parametrize("error", [ZeroDivisionError("by\n\x1b[2J 0"), ImportError("no such thing"), OSError(5, "broken disk")])
 def test_a_defect_is_no_verdict(release: Path, monkeypatch: pytest.MonkeyPatch, where: str, error: Exception) -> None:
     def fail(*_: object) -> None:
