@@ -213,4 +213,4 @@ def _progress(silent: bool) -> Iterator[Callable[[int, int], None] | None]:
     from safeflux_cli.progress import Progress
 
     with Progress(sys.stderr) as bar:
-        yield lambda done, total: bar("hashing (MB)", done // 10**6, max(total // 10**6, 1))
+        yield lambda done, total: bar("hashing (MB)", -(-done // 10**6), -(-total // 10**6))  # rounded up, so that the end is the end

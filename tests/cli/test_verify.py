@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -175,6 +176,43 @@ def test_a_hostile_name_cannot_steer_the_terminal(release: Path) -> None:
     assert "\x1b" not in done.output
     assert "\nverified" not in done.output
     assert json.loads(run(release, "--json").stdout)["findings"][0]["code"] == "name-control"
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def seen(release: Path, *options: str, stream: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> str:
+    """What stands on stderr, ``stream``, after a verification."""
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stderr", stream)
+        verify.main([str(release), "--key", str(release.parent / "demo.pub"), *options], standalone_mode=False)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("size", [1000, 3_000_000, 9_000_001])
+def test_a_terminal_shows_how_far_it_has_come(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    (tmp_path / "release").mkdir()
+    (tmp_path / "release" / "weights.safetensors").write_bytes(bytes(size))
+    key = ec.generate_private_key(ec.SECP256R1())
+    sign(tmp_path / "release", key, release_id="x", sequence=1)
+    (tmp_path / "demo.pub").write_bytes(public_pem(key.public_key()))
+    megabytes = -(-size // 10**6)
+    bar, end = seen(tmp_path / "release", stream=Terminal(), monkeypatch=monkeypatch).split("\n")
+    assert bar.startswith("\rhashing (MB)")
+    assert f"100% {megabytes}/{megabytes}" in bar.rpartition("\r")[2]
+    assert end == ""
+    (tmp_path / "release" / "weights.safetensors").write_bytes(b"\1" * size)
+    bar, verdict, *_ = seen(tmp_path / "release", stream=Terminal(), monkeypatch=monkeypatch).split("\n")
+    assert "100%" in bar
+    assert verdict.startswith("NOT verified: ")
+
+
+@pytest.mark.parametrize(("options", "terminal"), [(["-q"], True), (["--json"], True), ([], False)])
+def test_nobody_else_is_shown_that(release: Path, monkeypatch: pytest.MonkeyPatch, options: list[str], terminal: bool) -> None:
+    stream = Terminal() if terminal else io.StringIO()
+    assert seen(release, *options, stream=stream, monkeypatch=monkeypatch) == ""
 
 
 def test_it_runs_without_torch_and_the_like(release: Path) -> None:
