@@ -39,7 +39,8 @@ FILE = click.Path(path_type=Path)
     metavar="WHAT",
     help="Require more: a claim (commitment, provenance, test-result, erasure-report or a predicate type), one by an auditor "
     "(test-result@auditor), max-age=90d, or a limit on a metric of the signed reports (detection<=0.05, retained>=0.9), kept by the bound "
-    "of each of their lines. May be repeated.",
+    "of each of their lines. May be repeated. A claim has to be there, whatever it says: a test-result of FAILED will do; for good "
+    "numbers ask for limits.",
 )
 @click.option("--emit-vsa", type=FILE, metavar="F", help="If all is well, write a SLSA verification summary to the new file F.")
 @click.option("--vsa-key", type=key_name, metavar="F", help="Private key to sign the summary with; without one it is not signed.")

@@ -89,9 +89,14 @@ def test_the_publishers_own_claim_is_not_the_auditors(home: Path) -> None:
     assert f"actual    {ERASURE_REPORT} by publisher" in done.stderr
 
 
-def test_a_claim_by_a_key_that_is_not_trusted_is_refused(home: Path) -> None:
+def test_a_claim_by_a_key_that_is_not_trusted_is_refused_and_can_be_removed(home: Path) -> None:
+    file = home / "release" / "claims.jsonl"
     assert claimed(home, key="stranger").exit_code == 0
-    assert verified(home).exit_code == 12
+    refused = verified(home)
+    assert refused.exit_code == 12
+    assert "claims.jsonl: line 2: " in refused.stderr
+    file.write_bytes(file.read_bytes().splitlines(keepends=True)[0])
+    assert verified(home, "--require", "erasure-report").exit_code == 0
 
 
 def test_an_auditors_report_is_held_against_the_limits_too(home: Path) -> None:

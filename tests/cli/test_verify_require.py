@@ -72,6 +72,15 @@ def test_each_kind_of_requirement_has_its_exit_code(release: Path, texts: list[s
         assert "NOT what was required" in done.stderr
 
 
+def test_a_claim_is_asked_for_whatever_it_says(release: Path) -> None:
+    """As --help has it: who wants good numbers asks for limits."""
+    said = [claims.outcome(configuration=[], failed=["sword/none/detection"]), (ERASURE_REPORT, to_json(example()) | {"verdict": "failed"})]
+    sign(release, keys.load_private(release.parent / "demo.key"), release_id="demo 1", sequence=1, claims=said, created=MOMENT)
+    assert run(release, *required("test-result", "erasure-report")).exit_code == 0
+    assert run(release, *required("test-result", "erasure-report", "detection<=0.05")).exit_code == 15
+    assert "a test-result of FAILED will do" in " ".join(CliRunner().invoke(module.verify, ["--help"]).stdout.split())
+
+
 def test_a_report_that_its_publisher_added_is_held_to_what_was_fixed_before(release: Path) -> None:
     """The limits are those of an easier policy, under which nothing had been promised."""
     key, public = keys.load_private(release.parent / "demo.key"), keys.load_public(release.parent / "demo.pub")
