@@ -17,32 +17,18 @@ import pytest
 import torch
 from diffusers import FluxPipeline, FluxTransformer2DModel
 from safetensors.torch import load_file, save_file
-from transformers import T5EncoderModel
+from tiny import make_signed
 
 import safeflux
-from safeflux.errors import ModelError, TrustError
-from safeflux_signing import copies, keys, trust, trustfile
-from safeflux_signing.sign import sign
+from safeflux.errors import TrustError
+from safeflux_signing import copies, keys
 
 module = importlib.import_module("safeflux.load")
-SHARDS = ("transformer/diffusion_pytorch_model-0000", "text_encoder_2/model-0000")
 
 
 @pytest.fixture(scope="module")
 def signed(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny FLUX, its transformer and T5 in shards, signed by ``publisher.key`` beside it; read only."""
-    place = tmp_path_factory.mktemp("signed")
-    for name in ("publisher", "other"):
-        keys.new(place / f"{name}.key", None)
-    release = Path(shutil.copytree(tiny, place / "release"))
-    for kind, part in ((FluxTransformer2DModel, "transformer"), (T5EncoderModel, "text_encoder_2")):
-        model = kind.from_pretrained(release / part)
-        shutil.rmtree(release / part)
-        model.save_pretrained(release / part, max_shard_size="200KB")
-    assert all(len(list(release.glob(f"{shard}*.safetensors"))) > 2 for shard in SHARDS)
-    (release / "scheduler" / "evil.py").write_text("raise SystemExit")
-    sign(release, keys.load_private(place / "publisher.key"), release_id="tiny-1.0", sequence=1)
-    return release
+    return make_signed(tiny, tmp_path_factory.mktemp("signed"))
 
 
 @pytest.fixture
@@ -146,29 +132,6 @@ def test_one_shard_at_a_time_is_held_beside_the_model(signed: Path, monkeypatch:
     assert len(opened) < 1.5 * len(files), "the shards of the text encoder are read one after the other, whatever threads there are"
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-def test_a_text_encoder_in_shards_is_the_one_on_the_disk(signed: Path, dtype: torch.dtype) -> None:
-    """Also where some weights stay in float32, as T5's do in float16."""
-    mine, stock = load(signed, dtype=dtype).text_encoder_2, T5EncoderModel.from_pretrained(signed / "text_encoder_2", dtype=dtype)
-    expected = weights(stock)
-    assert {name: (value.dtype, value.shape) for name, value in weights(mine).items()} == {
-        name: (value.dtype, value.shape) for name, value in expected.items()
-    }
-    assert all(torch.equal(value, expected[name]) for name, value in weights(mine).items())
-    assert mine.shared.weight.data_ptr() == mine.encoder.embed_tokens.weight.data_ptr()
-    words = torch.tensor([[3, 7, 1]])
-    assert torch.equal(mine(words)[0], stock(words)[0])
-
-
-def test_shards_that_hold_something_else_than_their_index_says_are_refused(release: Path) -> None:
-    """Else a weight that no shard is asked for would be drawn at random, with no more than a warning."""
-    first = sorted((release / "text_encoder_2").glob("*.safetensors"))[0]
-    save_file({**load_file(first), "more": torch.zeros(1)}, first, {"format": "pt"})
-    sign(release, keys.load_private(release.parent / "publisher.key"), release_id="tiny-1.1", sequence=2)
-    with pytest.raises(ModelError, match=rf"{first.name} holds other weights than the index"):
-        load(release)
-
-
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the copy is a file without a name")
 def test_a_copy_can_be_changed_by_nobody(signed: Path) -> None:
     from safeflux_signing import tree
@@ -242,12 +205,6 @@ def test_diffusers_sees_neither_the_directory_nor_code_nor_the_network(signed: P
     assert not Path(directory).exists()
 
 
-def test_one_of_several_trusted_keys_is_enough(signed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_pipeline", lambda *_: "a pipeline")
-    trusted = [signed.parent / "other.pub", str(signed.parent / "publisher.pub")]
-    assert safeflux.load(str(signed), trust=trusted) == "a pipeline"
-
-
 @pytest.mark.parametrize(
     ("spoil", "names"),
     [
@@ -270,30 +227,3 @@ def test_refuses_and_names_what_is_wrong_before_any_weight_is_read(
     with pytest.raises(TrustError, match=names):
         load(release)
     assert asked == []
-
-
-@pytest.mark.parametrize("trust", [["other.pub"], [], ["missing.pub"], ["publisher.key"]], ids=["other", "none", "missing", "private"])
-def test_refuses_without_a_trusted_key(signed: Path, asked: list[dict[str, Any]], trust: list[str]) -> None:
-    with pytest.raises(TrustError, match="not loaded"):
-        safeflux.load(signed, trust=[signed.parent / name for name in trust])
-    assert asked == []
-
-
-@pytest.mark.parametrize("way", ["key", "link", "trust file", "what was read from it"])
-def test_a_key_that_the_release_brings_along_is_never_trusted(release: Path, monkeypatch: pytest.MonkeyPatch, way: str) -> None:
-    loaded: list[object] = []
-    monkeypatch.setattr(module, "_pipeline", lambda *arguments: loaded.append(arguments))
-    key = keys.load_private(release.parent / "publisher.key")
-    shutil.copy(release.parent / "publisher.pub", release / "publisher.pub")
-    store = trust.TrustStore((trust.TrustedKey(key.public_key(), "Acme"),))
-    for place in (release, release.parent):
-        (place / "trust.toml").write_bytes(trustfile.dumps(store))
-    sign(release, key, release_id="tiny-1.1", sequence=2)
-    (release.parent / "link.pub").symlink_to(release / "publisher.pub")
-    given = {"key": release / "publisher.pub", "link": [release.parent / "link.pub"], "trust file": str(release / "trust.toml")}
-    with pytest.raises(TrustError, match="lies in the release that it is to vouch for"):
-        safeflux.load(release, trust=given.get(way) or trustfile.read(release / "trust.toml"))
-    assert loaded == []
-    for good in (release.parent / "publisher.pub", release.parent / "trust.toml", store):
-        safeflux.load(release, trust=good)
-    assert len(loaded) == 3

@@ -10,10 +10,16 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
+from tiny import make_signed
+from transformers import T5EncoderModel
 
+import safeflux
 from safeflux import shards as module
 from safeflux.errors import ModelError
 from safeflux.shards import Shard, Shards, listed
+from safeflux_signing import keys
+from safeflux_signing.sign import sign
 
 
 @dataclass
@@ -149,3 +155,31 @@ def test_the_index_says_what_a_shard_is(tmp_path: Path) -> None:
     assert listed(tmp_path / "single.safetensors") is None
     assert listed(tmp_path / "model.safetensors") is None
     assert listed(tmp_path / "nowhere" / "1.safetensors") is None
+
+
+@pytest.fixture(scope="module")
+def signed(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_signed(tiny, tmp_path_factory.mktemp("signed"))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_a_text_encoder_in_shards_is_the_one_on_the_disk(signed: Path, dtype: torch.dtype) -> None:
+    """Also where some weights stay in float32, as T5's do in float16."""
+    mine = safeflux.load(signed, trust=signed.parent / "publisher.pub", dtype=dtype).text_encoder_2
+    stock = T5EncoderModel.from_pretrained(signed / "text_encoder_2", dtype=dtype)
+    found, expected = mine.state_dict(), stock.state_dict()
+    assert {name: value.dtype for name, value in found.items()} == {name: value.dtype for name, value in expected.items()}
+    assert all(torch.equal(value, expected[name]) for name, value in found.items())
+    assert mine.shared.weight.data_ptr() == mine.encoder.embed_tokens.weight.data_ptr()
+    words = torch.tensor([[3, 7, 1]])
+    assert torch.equal(mine(words)[0], stock(words)[0])
+
+
+def test_shards_that_hold_something_else_than_their_index_says_are_refused(tiny: Path, tmp_path: Path) -> None:
+    """Else a weight that no shard is asked for would be drawn at random, with no more than a warning."""
+    release = make_signed(tiny, tmp_path)
+    first = sorted((release / "text_encoder_2").glob("*.safetensors"))[0]
+    save_file({**load_file(first), "more": torch.zeros(1)}, first, {"format": "pt"})
+    sign(release, keys.load_private(release.parent / "publisher.key"), release_id="tiny-1.1", sequence=2)
+    with pytest.raises(ModelError, match=rf"{first.name} holds other weights than the index"):
+        safeflux.load(release, trust=release.parent / "publisher.pub")

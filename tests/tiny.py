@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import torch
 from diffusers import AutoencoderTiny, FluxTransformer2DModel
+from transformers import T5EncoderModel
 
 from safeflux.mini import text
 from safeflux.mini.assemble import assemble
 from safeflux.mini.flux import Trainee
+from safeflux_signing import keys
+from safeflux_signing.sign import sign
 
 
 def transformer(*, blocks: int = 2, heads: int = 2, head_dim: int = 16, guidance: bool = False, seed: int = 0) -> FluxTransformer2DModel:
@@ -39,3 +43,17 @@ def make_tiny(root: Path, *, seed: int = 0, guidance: bool = False, model: FluxT
     assemble(Trainee(model or transformer(guidance=guidance, seed=seed), clip, t5, root / "text"), vae, root / "model")
     (root / "model" / "generation_config.json").write_text(json.dumps({"height": 32, "width": 32}))
     return root / "model"
+
+
+def make_signed(tiny: Path, place: Path) -> Path:
+    """A copy of ``tiny``, its transformer and T5 in several shards each, signed by ``publisher.key`` beside it; that directory."""
+    keys.new(place / "publisher.key", None)
+    release = Path(shutil.copytree(tiny, place / "release"))
+    for kind, part in ((FluxTransformer2DModel, "transformer"), (T5EncoderModel, "text_encoder_2")):
+        model = kind.from_pretrained(release / part)
+        shutil.rmtree(release / part)
+        model.save_pretrained(release / part, max_shard_size="200KB")
+        assert len(list((release / part).glob("*model-0000*.safetensors"))) > 2
+    (release / "scheduler" / "evil.py").write_text("raise SystemExit")
+    sign(release, keys.load_private(place / "publisher.key"), release_id="tiny-1.0", sequence=1)
+    return release
