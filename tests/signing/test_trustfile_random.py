@@ -16,7 +16,7 @@ from trust_example import EXAMPLE, POOL, TEXT, loads
 from safeflux_signing import trustfile
 from safeflux_signing.errors import InputError, SigningError, UntrustedKeyError
 from safeflux_signing.sign import sign
-from safeflux_signing.trust import ROLES, Revocation, Threshold, TrustedKey, TrustStore
+from safeflux_signing.trust import ROLES, Revocation, Threshold, TrustedIdentity, TrustedKey, TrustStore
 from safeflux_signing.verify import verify
 
 FEW = settings(max_examples=60, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
@@ -30,12 +30,16 @@ roles = st.sampled_from(ROLES)
 trusted_keys = st.builds(
     TrustedKey, st.sampled_from(POOL), texts, roles, lists, lists, st.none() | times, st.none() | times, st.none() | revocations
 )
+identities = st.builds(
+    TrustedIdentity, texts, texts, texts, roles, lists, lists, st.none() | times, st.none() | times, st.none() | revocations
+)
 stores = st.builds(
-    TrustStore,
+    lambda *parts: TrustStore(*parts, sigstore_root="trusted_root.json" if parts[-1] else None),
     st.lists(trusted_keys, max_size=4, unique_by=lambda entry: entry.key_id).map(tuple),
     st.lists(st.tuples(texts, revocations), max_size=3, unique_by=lambda pair: pair[0]).map(tuple),
     st.lists(st.builds(Threshold, st.integers(1, 9), st.lists(roles, min_size=1, max_size=2).map(tuple), lists), max_size=3).map(tuple),
     st.none() | texts,
+    st.lists(identities, max_size=2, unique_by=lambda one: (one.identity, one.issuer)).map(tuple),
 )
 
 
@@ -48,6 +52,7 @@ def test_what_is_written_is_what_is_read(store: TrustStore) -> None:
     assert sorted(read.entries, key=lambda e: e.key_id) == sorted(store.entries, key=lambda e: e.key_id)
     assert sorted(read.revoked_releases) == sorted(store.revoked_releases, key=lambda pair: pair[0])
     assert (sorted(map(repr, read.thresholds)), read.remember) == (sorted(map(repr, store.thresholds)), store.remember)
+    assert (sorted(map(repr, read.identities)), read.sigstore_root) == (sorted(map(repr, store.identities)), store.sigstore_root)
 
 
 @pytest.fixture(scope="module")
