@@ -27,7 +27,7 @@ from safeflux_signing.errors import SigningError
 from safeflux_signing.trust import TrustedIdentity, TrustStore
 from safeflux_signing.verify import verify
 
-SHA256 = ec.ECDSA(hashes.SHA256())
+SHA256 = ec.ECDSA(hashes.SHA256(), deterministic_signing=True)
 SIGNED = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 ISSUER = "https://accounts.example.org"
 SIGNER = "release@acme.example"
@@ -50,11 +50,15 @@ def _new() -> ec.EllipticCurvePrivateKey:
 
 @dataclass
 class Sigstore:
-    """``authority`` certifies, ``witness`` logs certificates, ``log`` logs signatures."""
+    """``authority`` certifies, ``witness`` logs certificates, ``log`` logs signatures.
+
+    ``kept``: the key of all certificates, each of which has a new one without. The same four keys write the same bytes.
+    """
 
     authority: ec.EllipticCurvePrivateKey = field(default_factory=_new)
     witness: ec.EllipticCurvePrivateKey = field(default_factory=_new)
     log: ec.EllipticCurvePrivateKey = field(default_factory=_new)
+    kept: ec.EllipticCurvePrivateKey | None = None
 
     def __post_init__(self) -> None:
         self.name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "an authority")])
@@ -65,7 +69,7 @@ class Sigstore:
             .add_extension(x509.BasicConstraints(True, 0), True)
             .add_extension(usage, True)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), False)
-            .sign(self.authority, hashes.SHA256())
+            .sign(self.authority, hashes.SHA256(), ecdsa_deterministic=True)
         )
 
     def write_root(self, path: Path) -> Path:
@@ -99,8 +103,8 @@ class Sigstore:
             .add_extension(x509.UnrecognizedExtension(ISSUED_BY_2, bytes([12, len(text)]) + text), False)
         )
         if not witnessed:
-            return builder.sign(self.authority, hashes.SHA256())
-        seen = builder.sign(self.authority, hashes.SHA256()).tbs_certificate_bytes
+            return builder.sign(self.authority, hashes.SHA256(), ecdsa_deterministic=True)
+        seen = builder.sign(self.authority, hashes.SHA256(), ecdsa_deterministic=True).tbs_certificate_bytes
         time = (int(begin.timestamp()) * 1000).to_bytes(8, "big")
         entry = hashlib.sha256(_der(self.authority)).digest() + len(seen).to_bytes(3, "big") + seen
         signature = self.witness.sign(b"\0\0" + time + b"\0\1" + entry + b"\0\0", SHA256)
@@ -108,7 +112,7 @@ class Sigstore:
         listed = len(stamp).to_bytes(2, "big") + stamp
         listed = len(listed).to_bytes(2, "big") + listed
         return builder.add_extension(x509.UnrecognizedExtension(SCTS, bytes([4, len(listed)]) + listed), False).sign(
-            self.authority, hashes.SHA256()
+            self.authority, hashes.SHA256(), ecdsa_deterministic=True
         )
 
     def sign(
@@ -116,7 +120,7 @@ class Sigstore:
         logged: datetime | None = None, witnessed: bool = True, edit: Callable[[dict[str, Any]], object] = lambda bundle: None,
     ) -> bytes:  # fmt: skip
         """A bundle as ``sigstore sign`` makes it, then changed by ``edit``. ``logged``: when the log saw it."""
-        key = _new()
+        key = self.kept or _new()
         certificate = self.certify(key, identity, issuer, begin, witnessed)
         signature = key.sign(dsse.pae(payload), SHA256)
         body = self._body(payload, signature, certificate)
