@@ -11,9 +11,10 @@ lint:
 test:
 	pytest
 
-SECONDS_EACH = 150
+FUZZED = bundle manifest claims commitment cosignatures rotation trust certificate
+SECONDS_EACH = 75
 fuzz:
-	for target in bundle manifest claims commitment; do python fuzz/parsers.py $$target --seconds $(SECONDS_EACH) || exit 1; done
+	for target in $(FUZZED); do python fuzz/parsers.py $$target --guided --seconds $(SECONDS_EACH) || exit 1; done
 
 release-demo:
 	safeflux release policies/demo.yaml
