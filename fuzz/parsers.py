@@ -34,6 +34,7 @@ TOKENS = (
     b"{}", b"[]", b"null", b"true", b"-1", b"1e999", b"NaN", b'""', b'"\\ud800"', b",", b":", b'"', b"\\", b"\xff", b"\x00", b"\n", b"=",
     b"[" * 99, b'"sha256"', b'"../x"', b'"annotations":{},', b'"keyid":"x",', b"9" * 5000, "\u202e".encode(), "e\u0301".encode(), b"AAAA",
     b"[[key]]\n", b"[key]\n", b'"""', b"'", b"*", b"#", b"inf", b"0x7", b"2026-01-01T00:00:00Z", b"0001-01-01T00:00:00+23:59", b"a.b = 1\n",
+    b"0x" + b"f" * 5000,
 )  # fmt: skip
 
 

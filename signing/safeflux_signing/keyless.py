@@ -128,6 +128,7 @@ def _certificate(value: Json, file: str) -> tuple[x509.Certificate, keys.PublicK
     try:
         certificate = x509.load_der_x509_certificate(dsse.decoded(fields["rawBytes"], "the certificate", file))
         key = certificate.public_key()
+        _valid(certificate)  # a year that there is not is found only when somebody asks
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise refusal("bundle-shape", file, f"not a certificate: {error}") from error
     try:
@@ -146,10 +147,14 @@ def _check_time(material: dict[str, Json], certificate: x509.Certificate, file: 
         raise refusal("certificate-untimed", file, "nothing says when it was signed, and certificates of this kind are good for minutes")
     seen = entry.get("integratedTime")
     if isinstance(seen, str) and seen.isdecimal() and len(seen) < 12 and entry.get("inclusionPromise"):
-        time, begin, end = datetime.fromtimestamp(int(seen), UTC), certificate.not_valid_before_utc, certificate.not_valid_after_utc
+        time, (begin, end) = datetime.fromtimestamp(int(seen), UTC), _valid(certificate)
         if not begin <= time <= end:
             what = "the certificate was not valid when the log saw the signature"
             raise refusal("certificate-expired", file, what, expected=f"{begin} to {end}", actual=time)
+
+
+def _valid(certificate: x509.Certificate) -> tuple[datetime, datetime]:
+    return certificate.not_valid_before_utc, certificate.not_valid_after_utc
 
 
 def _names(certificate: x509.Certificate) -> str:

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from safeflux_signing import keys, smallfiles, trust
+from safeflux_signing import keys, linefiles, smallfiles, trust
 from safeflux_signing.errors import SigningError, refusal
 from safeflux_signing.trust import ROLES, Revocation, Role, Threshold, TrustedIdentity, TrustedKey, TrustStore
 
@@ -180,8 +180,8 @@ def _release(table: object, what: str) -> tuple[str, Revocation]:
 
 def _threshold(table: object, what: str) -> Threshold:
     values = _parsed(table, what, {"models": _texts, "roles": _texts, "keys": _number}, {})
-    if values["keys"] < 1:
-        raise ValueError(f"{what}: keys is at least 1")
+    if not 1 <= values["keys"] <= linefiles.MAX_LINES:
+        raise ValueError(f"{what}: keys is at least 1, and at most {linefiles.MAX_LINES}")
     return Threshold(values["keys"], tuple(_role(role, f"{what}: roles") for role in values["roles"]), values["models"])
 
 
@@ -228,8 +228,8 @@ def _role(value: object, what: str) -> Role:
 
 
 def _number(value: object, what: str) -> int:
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise ValueError(f"{what} is not a whole number")
+    if not isinstance(value, int) or isinstance(value, bool) or abs(value) >= 2**63:
+        raise ValueError(f"{what} is not a whole number of 64 bits")
     return value
 
 

@@ -108,6 +108,23 @@ def test_a_changed_byte_anywhere_in_the_certificate_is_refused(certified: Callab
         assert refused(release, acme)
 
 
+def test_a_certificate_from_a_year_that_there_is_not_is_refused(certified: Callable[..., Path], acme: TrustStore) -> None:
+    """Its time is read only when somebody asks; a UTCTime is exchanged for a GeneralizedTime, and three lengths with it."""
+
+    def edit(bundle: dict[str, Any]) -> None:
+        der = bytearray(base64.b64decode(material(bundle)["certificate"]["rawBytes"]))
+        at = der.index(b"\x17\x0d")
+        der[at : at + 15] = b"\x18\x0f00000101000000Z"
+        der[at - 1] += 2
+        for start in (0, 4):
+            der[start + 2 : start + 4] = (int.from_bytes(der[start + 2 : start + 4], "big") + 2).to_bytes(2, "big")
+        material(bundle)["certificate"]["rawBytes"] = base64.b64encode(der).decode()
+
+    with pytest.raises(UnsafeReleaseError) as caught:
+        verify(certified(edit=edit), acme, now=NOW)
+    assert codes(caught.value) == {("model.sig", "bundle-shape")}
+
+
 @pytest.mark.parametrize("kind", ["RSA", "secp256k1"])
 def test_a_certificate_over_a_key_of_another_kind_is_refused(
     certified: Callable[..., Path], acme: TrustStore, sigstore: Sigstore, kind: str
