@@ -125,6 +125,17 @@ def test_a_certificate_from_a_year_that_there_is_not_is_refused(certified: Calla
     assert codes(caught.value) == {("model.sig", "bundle-shape")}
 
 
+def test_a_certificate_of_a_version_that_there_is_not_is_refused(certified: Callable[..., Path], acme: TrustStore) -> None:
+    def edit(bundle: dict[str, Any]) -> None:
+        der = bytearray(base64.b64decode(material(bundle)["certificate"]["rawBytes"]))
+        der[der.index(b"\xa0\x03\x02\x01\x02") + 4] = 14
+        material(bundle)["certificate"]["rawBytes"] = base64.b64encode(der).decode()
+
+    with pytest.raises(UnsafeReleaseError) as caught:
+        verify(certified(edit=edit), acme, now=NOW)
+    assert codes(caught.value) == {("model.sig", "bundle-shape")}
+
+
 @pytest.mark.parametrize("kind", ["RSA", "secp256k1"])
 def test_a_certificate_over_a_key_of_another_kind_is_refused(
     certified: Callable[..., Path], acme: TrustStore, sigstore: Sigstore, kind: str
