@@ -120,28 +120,28 @@ def catching_up(runs: Sequence[Run]) -> str:
 
 
 def plot(runs: Sequence[Run]) -> str:
-    """An SVG: across, how often a concept is still drawn (worst of direct and reworded); up, what is kept (worst of both)."""
+    """An SVG, a ring a run: across, how often a concept is still drawn (worst of direct and reworded); up, what is kept, from 60%."""
     names = list(dict.fromkeys(run.method for run in runs))
     hues = ("#2b6cb0", "#c05621", "#2f855a", "#97266d", "#b7791f", "#2c7a7b", "#6b46c1", "#718096")
     parts = [
         '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 560 420" font-family="sans-serif" font-size="13">',
         '<rect width="560" height="420" fill="white"/><rect x="60" y="20" width="340" height="340" fill="none" stroke="#999"/>',
-        '<text x="230" y="400" text-anchor="middle">concept still drawn, %</text>',
-        '<text x="18" y="190" transform="rotate(-90 18 190)" text-anchor="middle">what must stay, % of base</text>',
+        '<text x="230" y="408" text-anchor="middle">concept still drawn, %</text>',
+        '<text x="12" y="190" transform="rotate(-90 12 190)" text-anchor="middle">what must stay, % of base</text>',
     ]
     for tick in (0, 25, 50, 75, 100):
-        at = 3.4 * tick
-        parts.append(
-            f'<text x="{60 + at}" y="377" text-anchor="middle">{tick}</text><text x="54" y="{364 - at}" text-anchor="end">{tick}</text>'
-        )
+        parts.append(f'<text x="{60 + 3.4 * tick}" y="385" text-anchor="middle">{tick}</text>')
+    for tick in (60, 70, 80, 90, 100):
+        parts.append(f'<text x="42" y="{364 - 8.5 * (tick - 60)}" text-anchor="end">{tick}</text>')
     for i, name in enumerate(names):
         hue = hues[i % len(hues)]
         parts.append(f'<circle cx="420" cy="{30 + 22 * i}" r="5" fill="{hue}"/><text x="432" y="{34 + 22 * i}">{name}</text>')
         for run in (r for r in runs if r.method == name):
             drawn = np.nanmax([run.rate("none", "detection"), run.rate("paraphrase", "detection")])
             kept = np.nanmin([run.rate("none", "retained"), run.rate("none", "neighbours")])
-            x, y = 60 + 340 * min(1.0, float(drawn)), 360 - 340 * min(1.0, float(kept))
-            parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{4 + run.concepts / 3:.1f}" fill="{hue}" fill-opacity="0.6"/>')
+            x, y = 60 + 340 * min(1.0, float(drawn)), 360 - 850 * (min(1.0, max(0.6, float(kept))) - 0.6)
+            r = 2.5 + run.concepts / 3 + 1.7 * i  # rings, so that what lies on one spot shows as one inside the other
+            parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{r:.1f}" fill="none" stroke="{hue}" stroke-width="1.5"/>')
     return "\n".join([*parts, "</svg>"]) + "\n"
 
 
