@@ -179,6 +179,8 @@ def document() -> str:
         "",
         "A release of layout `removed` writes its other formats from a dense bake of the same mask. `safeflux export` has only the root",
         "of a release, so there the refusals above hold.",
+        "",
+        "What `torch.compile` costs where neurons were cut out: [compiling.md](compiling.md).",
     ]
     return "\n".join(lines) + "\n"
 
