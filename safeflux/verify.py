@@ -13,7 +13,7 @@ from safeflux_signing import verify as signing
 from safeflux_signing.claims import PROVENANCE, TEST_RESULT, Claim
 from safeflux_signing.errors import Finding, found
 from safeflux_signing.strictjson import read_time
-from safeflux_signing.trust import TrustStore, bare, named
+from safeflux_signing.trust import TrustStore
 from safeflux_signing.verify import Verified
 
 if TYPE_CHECKING:
@@ -43,8 +43,7 @@ def verify(
     As ``safeflux_signing.verify.verify``, whose arguments and errors these are. Where the publisher had fixed the policy
     beforehand, ClaimError also if a report or tests of its own name another one, or if the audit was not begun afterwards.
     """
-    store = trust if isinstance(trust, TrustStore) else bare(trust)
-    return signing.verify(directory, store, now=now, progress=progress, judge=lambda claims: broken(named(store, claims)), hold=hold)
+    return signing.verify(directory, trust, now=now, progress=progress, judge=broken, hold=hold)
 
 
 def shipped(directory: Path, files: Iterable[Path]) -> str | None:

@@ -22,7 +22,7 @@ from safeflux.models.flux1 import Flux1
 from safeflux.models.sites import Site, gated
 from safeflux.plan.erasing import LENGTH, STEPS, UNDERWAY
 from safeflux.train import ball
-from safeflux.train.rollout import rollout
+from safeflux.train.pgd import look
 from safeflux.train.task import Pair, TrainingTask
 from safeflux.types import TextCond
 
@@ -113,12 +113,11 @@ class Adversary:
     def _descend(self, mask: Mapping[str, Tensor], attacks: Sequence[Attack]) -> None:
         model, task, sites, recompute = self._parts
         around, delta = self._around(attacks), _deltas(attacks)
-        leaf = TextCond(delta.sequence.clone().requires_grad_(), delta.pooled.clone().requires_grad_())
+        noise, target = model.noise([a.seed for a in attacks]), torch.cat([attack.concept for attack in attacks])
         with gated(model.transformer, sites, mask):
-            final = rollout(model, model.noise([a.seed for a in attacks]), ball.moved(around, leaf), steps=task.steps, recompute=recompute)
-            away = (final - torch.cat([attack.concept for attack in attacks])).square().mean((1, 2)).sum()
-            gradient = TextCond(*torch.autograd.grad(away, [leaf.sequence, leaf.pooled]))
-        self._count(attacks, final.detach())
+            found, gradient = look(model, noise, around, delta, target, task.steps, recompute, follow=True)
+        assert gradient is not None  # it was to follow
+        self._count(attacks, found.latents)
         moved = ball.step_towards(delta, gradient, around, LENGTH * self.radius, self.radius)
         for i, attack in enumerate(attacks):
             attack.delta, attack.steps = moved[[i]], attack.steps + 1

@@ -47,7 +47,7 @@ def search(model: Flux1, noise: Tensor, cond: TextCond, target: Tensor, seeds: S
     for restart in range(hunt.restarts):
         delta = _start(cond, seeds, restart, hunt.radius)
         for iteration in range(hunt.iterations + 1):
-            found, gradient = _look(model, noise, cond, delta, target, steps, hunt.recompute, follow=iteration < hunt.iterations)
+            found, gradient = look(model, noise, cond, delta, target, steps, hunt.recompute, follow=iteration < hunt.iterations)
             best = found if best is None else _better(best, found)
             if gradient is not None:
                 delta = ball.step_towards(delta, gradient, cond, hunt.step * hunt.radius, hunt.radius)
@@ -62,7 +62,7 @@ def _start(cond: TextCond, seeds: Sequence[int], restart: int, radius: float) ->
     return TextCond.cat(rows)
 
 
-def _look(
+def look(
     model: Flux1, noise: Tensor, cond: TextCond, delta: TextCond, target: Tensor, steps: int, recompute: bool, *, follow: bool
 ) -> tuple[Found, TextCond | None]:
     """What ``delta`` leads to and, to ``follow`` it, the gradient of each sample's loss."""

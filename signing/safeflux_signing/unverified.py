@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, TypeVar
 
 from safeflux_signing import dsse, manifest, names, strictjson, tree
 from safeflux_signing.errors import Finding, SigningError, found, refusal
+from safeflux_signing.linefiles import MAX_LINES
 from safeflux_signing.strictjson import Json
 from safeflux_signing.verify import MAX_CLAIMS, MAX_SIGNATURE
 
 if TYPE_CHECKING:
     from cryptography import x509
 
-MAX_LINES = 1000  # of claims, and of co-signatures, that are looked at: anybody can write a file of nothing else
 _ISSUERS = ("1.3.6.1.4.1.57264.1.8", "1.3.6.1.4.1.57264.1.1")  # where Sigstore's certificates say who attested the name, now and formerly
 
 _T = TypeVar("_T")
@@ -139,7 +139,7 @@ def _claims(data: bytes | None, signed: manifest.Manifest | None, troubles: list
 
 def _opened(data: bytes, file: str) -> tuple[bytes, SaidSigner]:
     """The payload of a bundle and who is said to have signed it. Raises UnsafeReleaseError."""
-    bundle = strictjson.loads(data, file)
+    bundle = strictjson.loads(data, file, dsse.MAX_VALUES)
     material = bundle.get("verificationMaterial") if isinstance(bundle, dict) else None
     certificate = _certificate(material) if isinstance(material, dict) else None
     if certificate is None or not isinstance(bundle, dict):

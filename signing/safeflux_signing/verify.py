@@ -61,8 +61,9 @@ def verify(
     """Check signatures, files and claims of ``directory`` against whom the caller trusts; returns only if all is well.
 
     ``trust``: a store of keys with what each may vouch for, or bare public keys that may vouch for anything. ``now``, with
-    its time zone, is what their validity is held against. ``judge`` is asked about the claims, too, and ``hold`` last of all
-    about the whole, if the caller asks for more than that it is good: what falls short of that is not remembered as seen.
+    its time zone, is what their validity is held against. ``judge`` is asked about the claims, too, with who signed them, and
+    ``hold`` last of all about the whole, if the caller asks for more than that it is good: what falls short of that is not
+    remembered as seen.
 
     Everything below the directory must be in the signed manifest, but for model.sig, claims.jsonl and signatures.jsonl; these are
     checked down to how they are written, so in a release signed by this package no byte can differ. Never opens a socket,
@@ -82,10 +83,10 @@ def verify(
         findings = _files(root, signed.manifest, progress)
         claims, wrong = _claims(root, signed.manifest, store.public_keys)
     release = signed.manifest.release
-    wrong = [*wrong, *trusting.judge_claims(signed.store, claims, release, moment), *(judge(claims) if judge else ())]
+    verified = _verified(signed, claims)
+    wrong = [*wrong, *trusting.judge_claims(signed.store, claims, release, moment), *(judge(verified.claims) if judge else ())]
     if every := [*findings, *signed.loose, *wrong]:
         raise gravest(dict.fromkeys(every))
-    verified = _verified(signed, claims)
     if store.remember:
         seen.check(store.home / store.remember, release)
     if hold and (short := tuple(hold(verified))):
