@@ -27,8 +27,10 @@ def make(place: Path, patch: pytest.MonkeyPatch) -> Path:
     tool = shutil.which("softhsm2-util")
     beside = [str(Path(tool).parent.parent / "lib" / "softhsm")] if tool else []  # unpacked somewhere, as .ci/run does
     found = next((path for one in (*beside, *PLACES) if (path := Path(one) / "libsofthsm2.so").is_file()), None)
-    if found is None or tool is None:
+    if tool is None:
         pytest.skip("SoftHSM is not installed: apt install softhsm2")
+    if found is None:
+        pytest.fail(f"{tool} is there, but libsofthsm2.so is in none of {', '.join((*beside, *PLACES))}")
     library: Any = pytest.importorskip("pkcs11", reason="python-pkcs11 is not installed: pip install 'safeflux[pkcs11]'")
     (place / "tokens").mkdir()
     (place / "softhsm2.conf").write_text(f"directories.tokendir = {place / 'tokens'}\nobjectstore.backend = file\nlog.level = ERROR\n")
