@@ -37,7 +37,7 @@ from safeflux.train.controller import Controller
 from safeflux.train.gates import Gates
 from safeflux.train.goals import Goals
 from safeflux.train.held_out import attacked, groups
-from safeflux.train.mining import Mining
+from safeflux.train.mining import Mining, lost
 from safeflux.train.pgd import Hunt
 from safeflux.train.rollout import rollout
 from safeflux.train.selection import reopen
@@ -201,14 +201,16 @@ def _gradients(
     owners = [*batch.owners, *(none for _ in kept), *(attack.owner for attack in attacks)]
     copies = mask.expand(none + 1, -1).clone().requires_grad_()
     with gated(model.transformer, setup.sites, state.gates.by_site(copies[owners])):
-        error = _error(rollout(model, x_T, cond, steps=task.steps, recompute=setup.recompute), target)
+        final = rollout(model, x_T, cond, steps=task.steps, recompute=setup.recompute)
+        error = _error(final, target)
         usable = torch.cat([_clean(setup, batch, target[:n]), error.new_zeros(len(kept)), error.new_ones(len(attacks))])
         erase = _erase(setup, error, usable, owners, end)
         drift = error[n:end] / (sum(setup.scale) / len(setup.scale))
         retain = {name: drift[at].mean() for name, at in groups(task, kept).items()}
         parts = [weights.get(name, 1.0) * part for name, part in {**erase, **retain}.items()]
         (each,) = torch.autograd.grad(torch.stack(parts).sum(), [copies])
-    state.mining.learn(batch.retain, drift.detach())
+    assert task.shows is not None
+    state.mining.learn(batch.retain, drift.detach(), lost(model, task.shows, kept, final[n:end].detach(), target[n:end]))
     return [g / none for g in each[:-1]], each[-1], {name: part.item() for name, part in {**erase, **retain}.items()}
 
 

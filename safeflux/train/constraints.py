@@ -18,6 +18,7 @@ _SEEN, _ATTACKS = 0.2, 0.6  # as ``LOST``: of concepts seen alone; beside other 
 _WEIGHT, _ATTACKED, _LEAST, _MOST, _AMONG = 1.5, 4.0, 1.0, 10.0, 3
 _CALMER = 0.5  # part of the gain by which the weight of a concept that is not seen falls
 _KEEP, _NEAR = 8.0, 0.6  # what all that must stay weighs at first, and how much of that neighbours do
+_ALONE = 5.0  # the most that one line of it comes to weigh, so that it leaves something of every batch to the others
 _PRICE, _DEAREST = 1.0, 2.0  # of closing the whole budget: at first and at least, and at most
 
 
@@ -56,6 +57,6 @@ class Constraints:
     def _of(self, line: Line, start: float) -> Constraint:
         if line.keep:
             limit = 1 - LOST * (1 - self._limits.retained.value)
-            return Constraint(line.name, limit, floor=True, scale=_SCALE, relax=0.05, start=start)
+            return Constraint(line.name, limit, floor=True, scale=_SCALE, relax=0.05, start=start, most=max(start, _ALONE))
         alone = line.name in self._concepts
         return self._against(line.name, _SEEN * self._limits.detection.value if alone else _ATTACKS * self._limits.attack_success.value)

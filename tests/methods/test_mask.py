@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from training import Script, small_task
 
 from safeflux.bake import in_force
 from safeflux.errors import OptionError, StageError
+from safeflux.methods import mask as method
 from safeflux.methods.mask import mask
 from safeflux.models.flux1 import Flux1
 from safeflux.models.sites import gated
@@ -18,7 +21,7 @@ from safeflux.train import goals
 from safeflux.train.held_out import HeldOut, attacked
 from safeflux.train.rollout import rollout
 from safeflux.train.state import State
-from safeflux.types import JOURNAL, Masks
+from safeflux.types import JOURNAL, Masks, Prompt, Shows
 
 SHORT: dict[str, Any] = {"updates": 20, "batch": 8, "rate": 0.5}
 
@@ -60,6 +63,21 @@ def test_training_brings_concepts_nearer_to_their_anchors(model: Flux1, tmp_path
     rows = journal(tmp_path)["journal"]
     first, last = (row["losses"]["sword"] + row["losses"]["neon"] for row in (rows[0], rows[-1]))
     assert last < 0.9 * first
+
+
+def test_what_training_pictures_lose_is_trained_on_more_often(model: Flux1, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of what the last of three general prompts asks for, nothing is left in any picture."""
+    task, drawn = small_task(model), Counter[str]()
+
+    def gone(_model: Flux1, _shows: Shows, prompts: Sequence[Prompt], made: torch.Tensor, base: torch.Tensor) -> torch.Tensor:
+        assert len(made) == len(base) == len(prompts)
+        drawn.update(p.text for p in prompts)
+        return torch.tensor([float(p == task.retain[-1]) for p in prompts])
+
+    monkeypatch.setattr(method, "lost", gone)
+    mask(model, task, updates=40, batch=8)
+    *others, lost = (drawn[p.text] for p in task.retain[1:])
+    assert lost > 2 * max(others)
 
 
 @pytest.mark.parametrize("radius", [0.0, 0.1])

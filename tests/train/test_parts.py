@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from training import small_task
 
 from safeflux.models.flux1 import Flux1
@@ -13,9 +16,10 @@ from safeflux.plan.erasing import pictures
 from safeflux.train.batches import draw, shares
 from safeflux.train.conflict import without_conflict
 from safeflux.train.held_out import GENERAL, attacked, near
-from safeflux.train.mining import Mining
+from safeflux.train.mining import Mining, lost
 from safeflux.train.selection import reopen
 from safeflux.train.start import most
+from safeflux.types import Prompt
 
 
 def test_a_gradient_loses_only_what_points_against_the_other() -> None:
@@ -29,7 +33,7 @@ def test_a_gradient_loses_only_what_points_against_the_other() -> None:
 def test_damage_is_where_mining_looks() -> None:
     mining, generator = Mining(20), torch.Generator().manual_seed(0)
     assert sorted(mining.pick(20, generator)) == list(range(20))  # different ones while there are enough
-    mining.learn(range(20), torch.tensor([10.0] + [0.1] * 19))
+    mining.learn(range(20), torch.tensor([10.0] + [0.1] * 19), torch.zeros(20))
     drawn = [i for _ in range(200) for i in mining.pick(1, generator)]
     assert drawn.count(0) > 100
     assert len(set(drawn)) > 10
@@ -38,9 +42,44 @@ def test_damage_is_where_mining_looks() -> None:
     assert other.pick(5, torch.Generator().manual_seed(1)) == mining.pick(5, torch.Generator().manual_seed(1))
 
 
+def test_a_prompt_that_lost_its_thing_is_drawn_more_often_until_it_is_back() -> None:
+    """Its picture moves no more than the others'."""
+    mining = Mining(20)
+    mining.learn(range(20), torch.ones(20), torch.zeros(20))
+
+    def share() -> float:
+        return sum(7 in mining.pick(1, torch.Generator().manual_seed(s)) for s in range(400)) / 400
+
+    assert share() < 0.12
+    mining.learn([7], torch.ones(1), torch.ones(1))
+    assert share() > 0.3
+    other = Mining(20)
+    other.restore(mining.state())
+    assert torch.equal(other.lost, mining.lost)
+    for _ in range(6):
+        mining.learn([7], torch.ones(1), torch.zeros(1))
+    assert share() < 0.12
+
+
+def test_lost_is_what_the_base_model_shows_and_the_other_does_not(tiny: Path) -> None:
+    """Of four pictures the second and the fourth no longer show what they should; the fourth never did, and only these two are decoded of
+    the base model's."""
+    model, prompts = Flux1.load(tiny), [Prompt(f"a {x}", None, (x,), "general") for x in ("cat", "house", "key", "tree")]
+    asked: list[tuple[str, ...]] = []
+
+    def shows(some: Sequence[Prompt], pictures: NDArray[np.uint8]) -> NDArray[np.bool_]:
+        assert len(some) == len(pictures)
+        asked.append(tuple(p.expects[0] for p in some))
+        return np.array([p.expects[0] in (("cat", "key"), ("house",))[len(asked) - 1] for p in some])
+
+    latents = model.noise([1, 2, 3, 4])
+    assert lost(model, shows, prompts, latents, latents).tolist() == [0, 1, 0, 0]
+    assert asked == [("cat", "house", "key", "tree"), ("house", "tree")]
+
+
 def test_the_unseen_come_first() -> None:
     mining = Mining(10)
-    mining.learn(range(9), torch.ones(9))
+    mining.learn(range(9), torch.ones(9), torch.zeros(9))
     assert sum(9 in mining.pick(2, torch.Generator().manual_seed(s)) for s in range(50)) > 25
 
 
