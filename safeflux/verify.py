@@ -72,12 +72,14 @@ def sources(store: TrustStore) -> list[Path]:
     return [*([store.home] if store.home.is_absolute() else []), *root]
 
 
-def broken(claims: Sequence[Claim]) -> Iterator[Finding]:
+def broken(release: Verified) -> Iterator[Finding]:
     """Everything in which the publisher did not keep to the policy it had fixed, also in what it added to the release afterwards.
 
-    ``claims`` with who signed them. What others claim is their own affair.
+    A publisher is whoever signed the release, and whoever signed a claim that it requires. What others claim is their own affair.
     """
+    claims = release.claims
     publishers = {_owner(claim) for claim in claims if claim.required and claim.role == "publisher"}
+    publishers.add(_who(release.publisher, "publisher", release.key_id))
     held = [claim for claim in claims if claim.required or _owner(claim) in publishers]
     for fixed in (claim.commitment.fixed for claim in held if claim.commitment):
         for claim in held:
@@ -95,8 +97,12 @@ def broken(claims: Sequence[Claim]) -> Iterator[Finding]:
 
 
 def _owner(claim: Claim) -> tuple[str, str]:
-    """Whose word a claim is: that of whom the trust file names, with whatever key; of a bare key, the key's own."""
-    return (claim.publisher, claim.role) if claim.publisher else ("", claim.key_id)
+    return _who(claim.publisher, claim.role, claim.key_id)
+
+
+def _who(publisher: str, role: str, key_id: str) -> tuple[str, str]:
+    """Whose word a signature is: that of whom the trust file names, with whatever key; of a bare key, the key's own."""
+    return (publisher, role) if publisher else ("", key_id)
 
 
 def _not_before(time: Json, fixed: datetime) -> bool:

@@ -15,11 +15,12 @@ from safeflux_signing import commitments, dsse, manifest
 from safeflux_signing.claims import outcome, provenance, resource
 from safeflux_signing.commitments import Commitment, Fixed
 from safeflux_signing.errors import ClaimError
+from safeflux_signing.keys import key_id
 from safeflux_signing.sign import add_claim, sign
 from safeflux_signing.strictjson import write_time
 from safeflux_signing.trust import Role, TrustedIdentity, TrustedKey, TrustStore
 
-KEY, SECOND = (ec.derive_private_key(number, ec.SECP256R1()) for number in (7, 9))
+KEY, SECOND, THIRD = (ec.derive_private_key(number, ec.SECP256R1()) for number in (7, 9, 8))
 FIXED = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 POLICY, OTHER = "ab" * 32, "cd" * 32
 
@@ -36,10 +37,10 @@ def started(seconds: int) -> dict[str, object]:
     return {AUDIT_STARTED: write_time(FIXED + timedelta(seconds=seconds))}
 
 
-def signed(place: Path, claims: list[tuple[str, object]], *, fixed: bool = True) -> Path:
+def signed(place: Path, claims: list[tuple[str, object]], *, fixed: bool = True, key: ec.EllipticCurvePrivateKey = KEY) -> Path:
     (place / "weights").write_bytes(b"1")
-    line = commitments.seal(Commitment("policy x", Fixed(POLICY, FIXED)), KEY)
-    sign(place, KEY, release_id="x", sequence=1, claims=claims, commitment=line if fixed else None)
+    line = commitments.seal(Commitment("policy x", Fixed(POLICY, FIXED)), key)
+    sign(place, key, release_id="x", sequence=1, claims=claims, commitment=line if fixed else None)
     return place
 
 
@@ -72,12 +73,12 @@ def test_what_was_not_is_refused_although_it_is_well_signed(tmp_path: Path, clai
 
 
 def test_what_others_claim_is_not_held_against_the_publisher(tmp_path: Path) -> None:
-    release, auditor = signed(tmp_path, made(started(0))), ec.derive_private_key(8, ec.SECP256R1())
+    release = signed(tmp_path, made(started(0)))
     digests = verify(release, [KEY.public_key()]).digests
     theirs: dict[str, Any] = {"policy": {"digest": OTHER}}
     with (release / "claims.jsonl").open("ab") as stream:
-        stream.write(dsse.dumps(dsse.seal(manifest.statement("x", digests, ERASURE_REPORT, theirs), auditor)) + b"\n")
-    assert len(verify(release, [KEY.public_key(), auditor.public_key()]).claims) == 5
+        stream.write(dsse.dumps(dsse.seal(manifest.statement("x", digests, ERASURE_REPORT, theirs), THIRD)) + b"\n")
+    assert len(verify(release, [KEY.public_key(), THIRD.public_key()]).claims) == 5
 
 
 def report_about(policy: str) -> tuple[str, object]:
@@ -125,6 +126,24 @@ def test_another_key_of_the_same_publisher_is_no_way_round_it(tmp_path: Path, pu
             verify(release, store)
     else:
         assert verify(release, store).claims[-1].publisher == publisher
+
+
+@pytest.mark.parametrize("by", ["signer", "committer", "auditor"])
+@pytest.mark.parametrize("names", [None, ("Acme", "Acme Research", "Auditors")], ids=["bare keys", "trust file"])
+def test_whoever_signs_the_release_is_held_to_what_its_claims_had_fixed(tmp_path: Path, names: tuple[str, ...] | None, by: str) -> None:
+    """Also where another key signed all that the release requires, and the signer's own first claim is the one added afterwards."""
+    public = {"signer": KEY.public_key(), "committer": SECOND.public_key(), "auditor": THIRD.public_key()}
+    release = signed(tmp_path, made(started(0)), key=SECOND)
+    manifested = dsse.loads((release / "model.sig").read_bytes(), "model.sig").payload
+    (release / "model.sig").write_bytes(dsse.dumps(dsse.seal(manifested, KEY)) + b"\n")
+    trust = TrustStore(tuple(map(TrustedKey, public.values(), names))) if names else list(public.values())
+    assert verify(release, trust).key_id == key_id(KEY.public_key())
+    add_claim(release, {"signer": KEY, "committer": SECOND, "auditor": THIRD}[by], list(public.values()), report_about(OTHER))
+    if by == "auditor":
+        assert verify(release, trust).claims[-1].key_id == key_id(THIRD.public_key())
+    else:
+        with pytest.raises(ClaimError, match="commitment-broken"):
+            verify(release, trust)
 
 
 @pytest.mark.parametrize(

@@ -17,9 +17,6 @@ from safeflux_signing.trust import TrustedIdentity, TrustStore
 MAX_SIGNATURE = 64 << 20
 MAX_CLAIMS = 64 << 20
 
-Judge = Callable[[Sequence[Claim]], Iterable[Finding]]
-"""Says what is wrong with claims that are all well signed; knows what they mean, as this package does not."""
-
 
 @dataclass(frozen=True)
 class Verified:
@@ -45,6 +42,12 @@ class Verified:
         return manifest.subject_digests(self.entries)
 
 
+Judge = Callable[[Verified], Iterable[Finding]]
+"""Says what is wrong with claims that are all well signed; knows what they mean, as this package does not.
+
+It is asked about what ``verify`` will return, if nobody finds anything: who signed the release, and the claims.
+"""
+
 Hold = Callable[[Verified], Iterable[Finding]]
 """Says in what a release that is good falls short of what its user asks for beyond that."""
 
@@ -61,9 +64,9 @@ def verify(
     """Check signatures, files and claims of ``directory`` against whom the caller trusts; returns only if all is well.
 
     ``trust``: a store of keys with what each may vouch for, or bare public keys that may vouch for anything. ``now``, with
-    its time zone, is what their validity is held against. ``judge`` is asked about the claims, too, with who signed them, and
-    ``hold`` last of all about the whole, if the caller asks for more than that it is good: what falls short of that is not
-    remembered as seen.
+    its time zone, is what their validity is held against. ``judge`` is asked about the claims, too, with who signed them and
+    the release, and ``hold`` last of all about the whole, if the caller asks for more than that it is good: what falls short of that
+    is not remembered as seen.
 
     Everything below the directory must be in the signed manifest, but for model.sig, claims.jsonl and signatures.jsonl; these are
     checked down to how they are written, so in a release signed by this package no byte can differ. Never opens a socket,
@@ -84,7 +87,7 @@ def verify(
         claims, wrong = _claims(root, signed.manifest, store.public_keys)
     release = signed.manifest.release
     verified = _verified(signed, claims)
-    wrong = [*wrong, *trusting.judge_claims(signed.store, claims, release, moment), *(judge(verified.claims) if judge else ())]
+    wrong = [*wrong, *trusting.judge_claims(signed.store, claims, release, moment), *(judge(verified) if judge else ())]
     if every := [*findings, *signed.loose, *wrong]:
         raise gravest(dict.fromkeys(every))
     if store.remember:
