@@ -43,12 +43,15 @@ def load(directory: Path | str, *, trust: TrustStore | Path | str | Sequence[Pat
     but cannot change what is loaded: diffusers never sees the directory. It is given a private one, with copies of
     the small files, and when it opens a file of weights, that file is copied to sealed memory, hashed there, and opened
     from there (see ``safeflux_signing.copies``). So every byte is hashed twice, before the first weight is read and as it is loaded.
+    Where the system has no such memory, as macOS has none, a file is hashed when it is opened, and each tensor again, in memory of
+    its own, when it is read (see ``weights.py``). There is no third way: where neither is to be had, as on Windows, nothing is verified.
 
     Memory: that of the pipeline and one such copy, of a whole file or of one shard. A copy ends when the library lets go of the file:
     diffusers opens one shard of a model after the other, and transformers, which would open all of them, is made to (see
     ``shards.py``). Weights that are neither converted nor moved to another device stay where they are, so there the copy is the model;
     those of transformers' shards never do. Making all copies beforehand would have been simpler, and would have doubled the memory
-    that a model of which each weight is converted takes.
+    that a model of which each weight is converted takes. Without sealed memory, what is held beside the pipeline is what the library
+    has asked for and not yet converted: of transformers one tensor to a thread, of diffusers again one file or shard.
     Layers offloaded to the disk (``device_map``) cannot be served this way, and fail.
 
     Raises TrustError with everything that is wrong and what to do about it; before any weight is read, except when a file
@@ -103,8 +106,9 @@ def _pipeline(root: int, entries: Sequence[Entry], options: Mapping[str, Any]) -
 
 
 class _Opening:
-    """What stands in for ``safe_open``: of a path in ``weights`` it opens a sealed copy of the entry's file below ``root``, of any other
-    the file itself. ``refused`` notes every error, for those who call it turn it into one that speaks of a missing file."""
+    """What stands in for ``safe_open``: of a path in ``weights`` it opens a private copy of the entry's file below ``root``, or what reads
+    it tensor by tensor; of any other the file itself. ``refused`` notes every error, for those who call it turn it into one that speaks
+    of a missing file."""
 
     def __init__(self, root: int, weights: Mapping[str, Entry], real: Callable[..., Any]) -> None:
         self.root, self.weights, self.real = root, weights, real
@@ -116,26 +120,30 @@ class _Opening:
             return self.real(filename, *arguments, **named)
         self.shards.close()
         try:
-            return self._copy(entry, *arguments, **named)
+            return self._open(entry, *arguments, **named)
         except SigningError as error:
             self.refused.append(error)
             raise
 
     def shard(self, filename: str | os.PathLike[str], *arguments: Any, **named: Any) -> Any:
-        """The same for a library that opens all shards at once: what it gets for one copies it when it is read."""
+        """The same for a library that opens all shards at once: what it gets for one opens it when it is read."""
         entry = self.weights.get(os.fspath(filename))
         if entry is None or (names := listed(Path(filename))) is None:
             return self.one(filename, *arguments, **named)
-        return Shard(self.shards, entry.name, names, lambda: self._copy(entry, *arguments, **named))
+        return Shard(self.shards, entry.name, names, lambda: self._open(entry, *arguments, **named), lasting=not copies.can_seal())
 
-    def _copy(self, entry: Entry, *arguments: Any, **named: Any) -> Any:
-        with copies.sealed(self.root, entry) as path:
-            return self.real(path, *arguments, **named)
+    def _open(self, entry: Entry, *arguments: Any, **named: Any) -> Any:
+        if copies.can_seal():
+            with copies.sealed(self.root, entry) as path:
+                return self.real(path, *arguments, **named)
+        from safeflux.weights import Weights
+
+        return Weights(copies.Pieces(self.root, entry), entry.name, self.refused, *arguments, **named)
 
 
 @contextmanager
 def _weights_from(root: int, weights: Mapping[str, Entry]) -> Iterator[None]:
-    """Within the context, ``safe_open`` of a path in ``weights`` opens a sealed copy of the entry's file below ``root``.
+    """Within the context, ``safe_open`` of a path in ``weights`` opens the entry's file below ``root``, with the content that was signed.
 
     Neither library takes anything but paths, so the one function is replaced through which both open safetensors. For all other
     paths it does what it did, so other threads may load other models meanwhile. A name of it that is not

@@ -74,10 +74,13 @@ class Shards:
 
 
 class Shard:
-    """What stands in for a file opened by ``safetensors.safe_open``: one that ``open`` opens, and of which ``weights`` are the names."""
+    """What stands in for a file opened by ``safetensors.safe_open``: one that ``open`` opens, and of which ``weights`` are the names.
 
-    def __init__(self, shards: Shards, name: str, weights: Iterable[str], open: Callable[[], Any]) -> None:
-        self.name, self.open, self.unread = name, open, set(weights)
+    ``lasting``: what is read from it has memory of its own already, and is handed out as it is.
+    """
+
+    def __init__(self, shards: Shards, name: str, weights: Iterable[str], open: Callable[[], Any], *, lasting: bool = False) -> None:
+        self.name, self.open, self.lasting, self.unread = name, open, lasting, set(weights)
         self._shards, self._weights = shards, list(weights)
 
     def __enter__(self) -> Shard:
@@ -114,6 +117,7 @@ class Slice:
     def __getitem__(self, index: Any) -> Any:
         def read(weight: Any) -> Any:
             self._shard.unread.discard(self._weight)
-            return weight[index].clone()
+            value = weight[index]
+            return value if self._shard.lasting else value.clone()
 
         return self._ask(read)

@@ -101,6 +101,8 @@ def test_what_is_handed_out_is_a_copy(log: Log) -> None:
     shard = Shard(shards, "x", ["x"], lambda: File("x", {"x": value}, log))
     shard.get_tensor("x").fill_(1)
     assert torch.equal(value, torch.zeros(3))
+    lasting = Shard(shards, "y", ["x"], lambda: File("y", {"x": value}, log), lasting=True)
+    assert lasting.get_tensor("x").data_ptr() == value.data_ptr(), "unless what is read has memory of its own"
 
 
 def test_of_threads_those_that_are_late_are_waited_for(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,16 +159,12 @@ def test_the_index_says_what_a_shard_is(tmp_path: Path) -> None:
     assert listed(tmp_path / "nowhere" / "1.safetensors") is None
 
 
-@pytest.fixture(scope="module")
-def signed(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_signed(tiny, tmp_path_factory.mktemp("signed"))
-
-
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-def test_a_text_encoder_in_shards_is_the_one_on_the_disk(signed: Path, dtype: torch.dtype) -> None:
+def test_a_text_encoder_in_shards_is_the_one_on_the_disk(tiny_signed: Path, dtype: torch.dtype) -> None:
     """Also where some weights stay in float32, as T5's do in float16."""
-    mine = safeflux.load(signed, trust=signed.parent / "publisher.pub", dtype=dtype).text_encoder_2
-    stock = T5EncoderModel.from_pretrained(signed / "text_encoder_2", dtype=dtype)
+    mine = safeflux.load(tiny_signed, trust=tiny_signed.parent / "publisher.pub", dtype=dtype).text_encoder_2
+    stock = T5EncoderModel.from_pretrained(tiny_signed / "text_encoder_2", dtype=dtype)
     found, expected = mine.state_dict(), stock.state_dict()
     assert {name: value.dtype for name, value in found.items()} == {name: value.dtype for name, value in expected.items()}
     assert all(torch.equal(value, expected[name]) for name, value in found.items())
@@ -175,6 +173,7 @@ def test_a_text_encoder_in_shards_is_the_one_on_the_disk(signed: Path, dtype: to
     assert torch.equal(mine(words)[0], stock(words)[0])
 
 
+@pytest.mark.usefixtures("way")
 def test_shards_that_hold_something_else_than_their_index_says_are_refused(tiny: Path, tmp_path: Path) -> None:
     """Else a weight that no shard is asked for would be drawn at random, with no more than a warning."""
     release = make_signed(tiny, tmp_path)

@@ -8,7 +8,6 @@ from its last checkpoint. What is shipped was made by these stages; the model's 
 from __future__ import annotations
 
 import argparse
-import os
 import shutil
 import sys
 import time
@@ -25,6 +24,7 @@ from safetensors.torch import save_file
 from transformers import CLIPTokenizer
 
 from safeflux.mini import assemble, autoencoder, detector, embedder, flux, text
+from safeflux_signing.tree import cores
 
 HERE = Path(__file__).parent
 _CPU = torch.device("cpu")
@@ -55,7 +55,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m safeflux.mini.train", description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("--work", type=Path, default=Path("runs/flux-mini"), help="where finished stages are kept (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=HERE, help="where model/ and detectors/ go (default: the package itself)")
-    parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)), help="processes (default: one a core)")
+    parser.add_argument("--workers", type=int, default=cores(), help="processes (default: one a core)")
     parser.add_argument("--device", default="cpu", help="where networks learn: cpu, or cuda with one worker (default: %(default)s)")
     parser.add_argument("--quick", action="store_true", help="a few updates of everything, to see that it runs")
     chosen = parser.parse_args(arguments)

@@ -191,7 +191,7 @@ def _document() -> Iterator[str]:
     yield from (f"- {tamper.what}" for tamper in NOT_SIGNED)
     yield (
         "\n## After the verification\n\nA file that is exchanged, or written to, after the release was verified is not loaded by "
-        "`safeflux.load`, which loads\nfrom sealed copies that were hashed (`tests/test_load.py`). With any other way of loading, nobody "
+        "`safeflux.load`, which loads\nfrom private copies that were hashed (`tests/test_load.py`). With any other way of loading, nobody "
         "else may be able to write to the directory."
     )
 
