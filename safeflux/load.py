@@ -5,15 +5,15 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-import tempfile
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from safeflux.errors import TrustError
+from safeflux.private import Private
 from safeflux.shards import Shard, Shards, listed
 from safeflux.verify import shipped, sources, verify
 from safeflux_signing import copies, keys, tree, trustfile
@@ -45,6 +45,13 @@ def load(directory: Path | str, *, trust: TrustStore | Path | str | Sequence[Pat
     from there (see ``safeflux_signing.copies``). So every byte is hashed twice, before the first weight is read and as it is loaded.
     Where the system has no such memory, as macOS has none, a file is hashed when it is opened, and each tensor again, in memory of
     its own, when it is read (see ``weights.py``). There is no third way: where neither is to be had, as on Windows, nothing is verified.
+
+    The small files are read by their paths, from the private directory, which another program of the same user can write to. So whatever
+    was changed, exchanged or added there while the model was loaded, also what was put back before the end, makes loading fail. What
+    remains: who can rename a directory above that of temporary files (``TMPDIR``; nobody but root can where that is /tmp) can put
+    another in its place meanwhile; a file system that keeps no exact times shows no change that was taken back; and what tokenizers
+    copy from there when the pipeline is saved later is not checked again. Root, and a program that may write to this process's
+    memory, as one of the same user often may (ptrace), are not guarded against at all.
 
     Memory: that of the pipeline and one such copy, of a whole file or of one shard. A copy ends when the library lets go of the file:
     diffusers opens one shard of a model after the other, and transformers, which would open all of them, is made to (see
@@ -85,23 +92,23 @@ def _store(directory: Path, trust: TrustStore | Path | str | Sequence[Path | str
 def _pipeline(root: int, entries: Sequence[Entry], options: Mapping[str, Any]) -> FluxPipeline:
     from diffusers import FluxPipeline
 
-    private = Path(tempfile.mkdtemp(prefix="safeflux-"))
+    private = Private()
+    place = str(private.path)
     try:
         weights = {}
         for entry in entries:
-            path = private / entry.name
-            if path.suffix in (WEIGHTS, *SMALL):
-                path.parent.mkdir(parents=True, exist_ok=True)
+            suffix = PurePosixPath(entry.name).suffix
+            if suffix in (WEIGHTS, *SMALL):
                 # Of weights only the name: whatever opens the file past us finds nothing.
-                path.write_bytes(b"" if path.suffix == WEIGHTS else copies.content(root, entry, MAX_SMALL))
+                path = private.add(entry.name, b"" if suffix == WEIGHTS else copies.content(root, entry, MAX_SMALL))
                 weights[str(path)] = entry
-        with _weights_from(root, weights):
-            pipeline: FluxPipeline = FluxPipeline.from_pretrained(str(private), use_safetensors=True, local_files_only=True, **options)
+        with _weights_from(root, weights), private.untouched():
+            pipeline: FluxPipeline = FluxPipeline.from_pretrained(place, use_safetensors=True, local_files_only=True, **options)
     except BaseException:
-        shutil.rmtree(private)
+        shutil.rmtree(place, ignore_errors=True)
         raise
     # Tokenizers may look at their files again when they are saved.
-    weakref.finalize(pipeline, shutil.rmtree, private, ignore_errors=True)
+    weakref.finalize(pipeline, shutil.rmtree, place, ignore_errors=True)
     return pipeline
 
 
