@@ -3,6 +3,7 @@
 Other users cannot enter it. Another program of the same user can, and may do there whatever we may: it is not kept out, it is
 found out. Beside the content of each file there is the time at which the system last saw it changed in any way (its ctime),
 and of each directory, too. No program sets that time but by changing something, so that what was changed, read and put back shows as well.
+Only the directory as a whole could be moved aside and back unseen, on a system that does not count that as a change of it; Linux does.
 """
 
 from __future__ import annotations

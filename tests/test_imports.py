@@ -20,7 +20,7 @@ LIGHT = (
     "safeflux_signing.pkcs11", "safeflux_signing.requirements", "safeflux_signing.vsa", "safeflux_signing.copies",
     "safeflux_signing.unverified", "safeflux_signing.commitments", "safeflux.commitment", "safeflux.verify", "safeflux_cli.claim",
     "safeflux.published", "safeflux.instruments", "safeflux_signing.keynames", "safeflux_signing.program",
-    "safeflux.families", "safeflux_cli.list_cmd",
+    "safeflux.families", "safeflux_cli.list_cmd", "safeflux.load",
 )  # fmt: skip
 SLOW = (  # of the standard library
     "asyncio", "bz2", "email", "http", "lzma", "multiprocessing", "shlex", "shutil", "ssl", "subprocess", "tempfile", "tomllib", "unittest",
