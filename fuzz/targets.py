@@ -6,6 +6,7 @@ All keys are fixed and their signatures deterministic, so an input that was foun
 from __future__ import annotations
 
 import hashlib
+import json
 import sys
 import tempfile
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from typing import NamedTuple
 
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
-from safeflux_signing import claims, commitments, cosignatures, dsse, keyless, keys, manifest, trustchanges, trustfile
+from safeflux_signing import claims, commitments, cosignatures, dsse, keyless, keys, manifest, strictjson, trustchanges, trustfile
 from safeflux_signing.errors import InputError, SigningError, VerificationError
 from safeflux_signing.names import complaint
 from safeflux_signing.trust import ROLES, Revocation, Threshold, TrustedIdentity, TrustedKey, TrustStore
@@ -32,7 +33,8 @@ MOMENT = datetime(2026, 1, 2, tzinfo=UTC)
 ENTRIES = tuple(manifest.Entry(name, hashlib.sha256(name.encode()).hexdigest()) for name in ("a-b", "a/x", "model_index.json"))
 PROMISE = commitments.seal(commitments.Commitment("p", commitments.Fixed("ab" * 32, MOMENT), (commitments.Fixed("cd" * 32, MOMENT),)), KEY)
 MADE = [("urn:a", {"x": [1, 2.5, None]}), ("urn:b", "y")]
-CLAIMS, REQUIRED = claims.seal(MADE, "m", manifest.subject_digests(ENTRIES), KEY, PROMISE)
+DIGESTS = manifest.subject_digests(ENTRIES)
+CLAIMS, REQUIRED = claims.seal(MADE, "m", DIGESTS, KEY, PROMISE)
 RELEASE = manifest.Release("demo-1.0", 3, MOMENT, REQUIRED)
 MANIFEST = manifest.Manifest("m", ENTRIES, RELEASE)
 PAYLOAD = manifest.dumps("m", ENTRIES, RELEASE)
@@ -61,6 +63,12 @@ HOME = tempfile.TemporaryDirectory()
 AUTHORITIES = Sigstore(*SIGSTORE)
 AUTHORITIES.write_root(Path(HOME.name) / "root.json")
 ACME_ONLY = TrustStore(identities=(ACME,), sigstore_root="root.json", home=Path(HOME.name))
+
+
+AUDIT = manifest.statement("m", {"sha256": DIGESTS["sha256"]}, "urn:c", {"x": 1}, annotations={"dirHash1": DIGESTS["dirHash1"]})
+AUDITED = strictjson.dumps(json.loads(AUTHORITIES.sign(AUDIT)))
+EVERYBODY = replace(ACME_ONLY, entries=(TrustedKey(KEY.public_key(), "Acme"),))
+CLAIMED = {*REQUIRED, manifest.RequiredClaim("urn:c", hashlib.sha256(AUDIT).hexdigest())}
 
 
 class Target(NamedTuple):
@@ -92,12 +100,18 @@ def commitment(data: bytes) -> None:
 
 
 def claim_lines(data: bytes) -> None:
-    """No claim is taken for signed but those that were, whatever stands around them."""
-    taken, findings = claims.check(data, MANIFEST, [KEY.public_key()])
-    assert {(claim.predicate_type, claim.payload_sha256) for claim in taken} <= {
-        (one.predicate_type, one.payload_sha256) for one in REQUIRED
-    }
-    assert findings or data == CLAIMS or sorted(data.splitlines()) == sorted(CLAIMS.splitlines())
+    """No claim is taken for signed but those that were, by whom they were, whatever stands around them.
+
+    Of the one under a certificate only what its log says may be written in another way.
+    """
+    taken, findings = claims.check(data, MANIFEST, EVERYBODY)
+    assert {manifest.RequiredClaim(claim.predicate_type, claim.payload_sha256) for claim in taken} <= CLAIMED
+    assert all(claim.identity == (ACME if claim.predicate_type == "urn:c" else None) for claim in taken)
+    if not findings:
+        lines = data.splitlines()
+        certified = [dsse.under_certificate(line, "f") for line in lines if dsse.certified(line, "f")]
+        assert sorted(line for line in lines if not dsse.certified(line, "f")) == sorted(CLAIMS.splitlines())
+        assert [replace(one, material={}) for one in certified] in ([], [replace(dsse.under_certificate(AUDITED, "f"), material={})])
 
 
 def cosignature_lines(data: bytes) -> None:
@@ -135,14 +149,14 @@ def trust_file(data: bytes) -> None:
 
 def certificate(data: bytes) -> None:
     """Nothing is taken for signed with a certificate but what was, and by whom it was."""
-    identity, key, payload = keyless.signer(data, ACME_ONLY, "f")
+    identity, key, payload, _ = keyless.signer(data, ACME_ONLY, "f")
     assert (identity, keys.key_id(key), payload) == (ACME, keys.key_id(SIGSTORE[-1].public_key()), PAYLOAD)
 
 
 TARGETS = {
     "bundle": Target(bundle, [dsse.dumps(dsse.seal(PAYLOAD, KEY)), CLAIMS.splitlines()[0]]),
     "manifest": Target(signed_manifest, [PAYLOAD]),
-    "claims": Target(claim_lines, [CLAIMS]),
+    "claims": Target(claim_lines, [CLAIMS, CLAIMS + AUDITED + b"\n"]),
     "commitment": Target(commitment, [commitments.line(PROMISE)[1]]),
     "cosignatures": Target(cosignature_lines, [b"".join(line + b"\n" for line in COSIGNED)]),
     "rotation": Target(rotation, [*ROTATIONS, dsse.loads(ROTATIONS[0][:-1], "f").payload], SigningError),

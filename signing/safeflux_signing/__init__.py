@@ -11,8 +11,8 @@
     trustfile.py, trustchanges.py   trust as a file; adding, revoking and rotating keys in it
     seen.py      which releases were seen, so that older ones are refused
     keys.py      make, store and read keys; the id of a key
-    signers.py   whoever holds a private key: a file, a token, a service
-    keynames.py  what keys are called that lie in no file: on a token, behind a program
+    signers.py   whoever signs: a private key in a file, on a token, behind a service; or a certificate for the occasion
+    keynames.py  what those are called that lie in no file: on a token, behind a program, Sigstore's
     pkcs11.py, pkcs11uri.py   a key on a token, and what such a key is called
     program.py   a key behind a program: a key service, a vault
     reasons.py   every reason for a refusal: its code, its exit code, what to do about it
@@ -22,11 +22,13 @@
     claims.py    signed statements about the same files: provenance, test results, anything
     commitments.py    a claim made before there were files: what was fixed, and when
     keyless.py   signatures with a Sigstore certificate, verified offline
+    keyless_signing.py    such signatures, made: the one module that talks to a network
     cosignatures.py   further signatures on the same manifest
     dsse.py      the signature envelope around all of them
     tree.py      the closed world on disk: walk, open without following links, hash
     names.py     which file names a release may have
     strictjson.py, pbes2.py, smallfiles.py   JSON that means one thing; an encrypted key file that OpenSSL reads; files written whole
 
-Standard library and ``cryptography`` only. Nothing here knows what the files are for, prints, or opens a socket.
+Standard library and ``cryptography`` only. Nothing here knows what the files are for, prints, or, but for
+``keyless_signing.py``, opens a socket.
 """

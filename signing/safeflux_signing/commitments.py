@@ -5,7 +5,8 @@ release, of which nothing is there yet, so its subject is what was fixed; the ma
 it. One that no manifest requires says nothing about any release, and is refused.
 
 The time is the signer's own word. Whoever wants more has the line handed over, or published, before: what the release holds
-in the end must be that very line.
+in the end must be that very line. One that is signed under a certificate of Sigstore's has been: a log saw it while the certificate
+was good, which is for minutes.
 """
 
 from __future__ import annotations
@@ -40,11 +41,11 @@ class Commitment:
     earlier: tuple[Fixed, ...] = ()
 
 
-def seal(commitment: Commitment, key: signers.SigningKey) -> bytes:
+def seal(commitment: Commitment, key: signers.AnySigner) -> bytes:
     """The signed line that goes into ``claims.jsonl``. Raises InputError (signer-failed)."""
     predicate = {"time": strictjson.write_time(commitment.fixed.time), "earlier": [_json(one) for one in commitment.earlier]}
     payload = manifest.statement(commitment.name, {"sha256": commitment.fixed.sha256}, PREDICATE_TYPE, predicate)
-    return dsse.dumps(dsse.seal(payload, key)) + b"\n"
+    return dsse.line(payload, key)
 
 
 def loads(payload: bytes, file: str) -> Commitment:
@@ -65,7 +66,7 @@ def loads(payload: bytes, file: str) -> Commitment:
 
 def line(data: bytes) -> tuple[Commitment, bytes]:
     """The commitment in a line that ``seal`` made, and the payload that was signed. Raises UnsafeReleaseError."""
-    payload = dsse.loads(data.removesuffix(b"\n"), names.CLAIMS).payload
+    payload = dsse.payload_of(data.removesuffix(b"\n"), names.CLAIMS)
     return loads(payload, names.CLAIMS), payload
 
 

@@ -1,7 +1,8 @@
-"""The envelope around every signed statement: DSSE inside a Sigstore bundle, version 0.3, signed with a key.
+"""The envelope around every signed statement: DSSE inside a Sigstore bundle, version 0.3, signed with a key or under a certificate.
 
 Layout and signed bytes are those of OpenSSF Model Signing v1.0 section 4 and of the DSSE protocol 1.0. Read strictly:
-exactly one signature, no key id (it would be unsigned), no field that this verifier would not look at.
+exactly one signature, no key id (it would be unsigned), no field that this verifier would not look at. What a certificate and a log say
+of a signature stands in keyless.py.
 """
 
 from __future__ import annotations
@@ -29,9 +30,31 @@ class Bundle:
     hint: str
 
 
+@dataclass(frozen=True)
+class Certificate:
+    """A ``payload`` signed under a certificate (X.509 in DER), with all ``material`` beside it: what a log and time stamps say."""
+
+    payload: bytes
+    signature: bytes
+    der: bytes
+    material: dict[str, strictjson.Json]
+
+
 def pae(payload: bytes) -> bytes:
     """The bytes that are signed: DSSE's pre-authentication encoding, which binds the payload to its type."""
     return b"DSSEv1 %d %s %d %s" % (len(PAYLOAD_TYPE), PAYLOAD_TYPE.encode(), len(payload), payload)
+
+
+def line(payload: bytes, by: signers.AnySigner) -> bytes:
+    """``payload``, an in-toto statement in JSON, signed: the bundle as JSON in the one form this package writes, and the end of the line.
+
+    Raises InputError (signer-failed).
+    """
+    if isinstance(by, signers.Certified):
+        from safeflux_signing import keyless  # reads certificates, for which no key has to wait
+
+        return keyless.seal(payload, by) + b"\n"
+    return dumps(seal(payload, by)) + b"\n"
 
 
 def seal(payload: bytes, key: signers.SigningKey) -> Bundle:
@@ -62,9 +85,7 @@ def dumps(bundle: Bundle) -> bytes:
 
 def loads(data: bytes, file: str) -> Bundle:
     """Read a bundle; nothing in it is trusted yet. Raises UnsafeReleaseError with what is not as it must be."""
-    bundle = _fields(strictjson.loads(data, file, MAX_VALUES), "the bundle", file, {"mediaType", "verificationMaterial", "dsseEnvelope"})
-    if bundle["mediaType"] != MEDIA_TYPE:
-        raise refusal("bundle-version", file, "a bundle of another version", expected=MEDIA_TYPE, actual=bundle["mediaType"])
+    bundle = _parts(data, file)
     hint = _hint(bundle["verificationMaterial"], file)
     return Bundle(*envelope(bundle["dsseEnvelope"], file), hint)
 
@@ -74,6 +95,29 @@ def certified(data: bytes, file: str) -> bool:
     bundle = strictjson.loads(data, file, MAX_VALUES)
     material = bundle.get("verificationMaterial") if isinstance(bundle, dict) else None
     return isinstance(material, dict) and "certificate" in material
+
+
+def payload_of(data: bytes, file: str) -> bytes:
+    """What is signed in a bundle, with a key or under a certificate; nothing in it is trusted yet. Raises UnsafeReleaseError."""
+    return under_certificate(data, file).payload if certified(data, file) else loads(data, file).payload
+
+
+def under_certificate(data: bytes, file: str) -> Certificate:
+    """Read a bundle of the other kind; nothing in it is trusted yet. Raises UnsafeReleaseError with what is not as it must be."""
+    bundle = _parts(data, file)
+    material = _fields(
+        bundle["verificationMaterial"], "verificationMaterial", file, {"certificate", "tlogEntries"}, {"timestampVerificationData"}
+    )
+    der = decoded(_fields(material["certificate"], "the certificate", file, {"rawBytes"})["rawBytes"], "the certificate", file)
+    return Certificate(*envelope(bundle["dsseEnvelope"], file), der, material)
+
+
+def _parts(data: bytes, file: str) -> dict[str, strictjson.Json]:
+    """The three parts of a bundle of the version that is read."""
+    bundle = _fields(strictjson.loads(data, file, MAX_VALUES), "the bundle", file, {"mediaType", "verificationMaterial", "dsseEnvelope"})
+    if bundle["mediaType"] != MEDIA_TYPE:
+        raise refusal("bundle-version", file, "a bundle of another version", expected=MEDIA_TYPE, actual=bundle["mediaType"])
+    return bundle
 
 
 def envelope(value: strictjson.Json, file: str) -> tuple[bytes, bytes]:

@@ -3,8 +3,12 @@
 Verified offline, by the package sigstore (the extra ``sigstore``), against a trusted root that the user has as a file: that
 an authority in it issued the certificate, that the certificate was good when a log or a time-stamping authority in it saw the
 signature, and that the log holds the signature. Who must have signed, and who must have attested it, stands in the trust
-file; without both, any account of any provider would do. Only for ``model.sig``: such signatures cannot be compared byte by
-byte, for the log's part of them is written in more than one way.
+file; without both, any account of any provider would do. For ``model.sig`` and for claims, and not for co-signatures: of these
+different keys are counted, and whoever has an account has as many as there are minutes. Such signatures cannot be compared byte by
+byte: what was signed, its signature and the certificate are bound by one another, and what logs and time stamps say of them can be
+said in more than one way.
+
+``seal`` is the other direction, for whoever signs so (``keyless_signing.py``): nothing is written that could not be read here.
 """
 
 from __future__ import annotations
@@ -12,11 +16,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cryptography import x509
 
-from safeflux_signing import dsse, keys, smallfiles, strictjson
+from safeflux_signing import dsse, keys, signers, smallfiles, strictjson
 from safeflux_signing.errors import SigningError, refusal
 from safeflux_signing.strictjson import Json
 
@@ -24,7 +28,6 @@ if TYPE_CHECKING:
     from safeflux_signing.trust import TrustedIdentity, TrustStore
 
 MAX_ROOT = 4 << 20
-_MATERIAL = {"certificate", "tlogEntries", "timestampVerificationData"}
 
 
 @dataclass
@@ -58,38 +61,55 @@ class _Who:
             )
 
 
-def signer(data: bytes, store: TrustStore, file: str) -> tuple[TrustedIdentity, keys.PublicKey, bytes]:
-    """Who of ``store``'s identities signed the bundle ``data``, the key of the certificate, and the payload.
+class Signed(NamedTuple):
+    """Who signed what, with the key of which certificate, and when a log saw it (None where only time stamps say when that was)."""
+
+    identity: TrustedIdentity
+    key: keys.PublicKey
+    payload: bytes
+    logged: datetime | None
+
+
+def signer(data: bytes, store: TrustStore, file: str) -> Signed:
+    """Who of ``store``'s identities signed the bundle ``data``.
 
     Raises InputError: signer-missing without the package sigstore, trust-unreadable, trust-invalid (the trusted root);
     UnsafeReleaseError (certificate-key among others); BadSignatureError: signature-invalid, log-invalid; UntrustedKeyError:
     certificate-untrusted, identity-unknown, identity-issuer; RevokedError: certificate-expired, certificate-untimed.
     """
-    bundle = strictjson.fields(
-        strictjson.loads(data, file, dsse.MAX_VALUES),
-        "the bundle",
-        file,
-        "bundle-shape",
-        {"mediaType", "verificationMaterial", "dsseEnvelope"},
-        set(),
-    )
-    if bundle["mediaType"] != dsse.MEDIA_TYPE:
-        raise refusal("bundle-version", file, "a bundle of another version", expected=dsse.MEDIA_TYPE, actual=bundle["mediaType"])
-    material = strictjson.fields(
-        bundle["verificationMaterial"], "verificationMaterial", file, "bundle-shape", {"certificate", "tlogEntries"}, _MATERIAL
-    )
-    payload, signature = dsse.envelope(bundle["dsseEnvelope"], file)
-    certificate, key = _certificate(material["certificate"], file)
-    if not keys.verifies(key, signature, dsse.pae(payload)):
-        raise refusal("signature-invalid", file, "the signature of the manifest does not fit its content")
-    _check_time(material, certificate, file)
+    payload, key, logged = _read(data, file)
     who = _Who(store.identities, file)
     if _verified(data, _root(store), who, file) != (dsse.PAYLOAD_TYPE, payload):
         raise refusal("bundle-shape", file, "two readers read two things in it")
     if store.entry(keys.key_id(key)):
         what = "the certificate is over a key that the trust file names as well, and one key cannot vouch in two names"
         raise refusal("certificate-key", file, what, actual=keys.key_id(key))
-    return who.found[0], key, payload
+    return Signed(who.found[0], key, payload, logged)
+
+
+def seal(payload: bytes, by: signers.Certified) -> bytes:
+    """The bundle in which ``by`` signs ``payload``, as JSON in the one form this package writes.
+
+    Raises InputError (signer-failed), also where it is no good bundle over ``payload``; what the log says, its maker has to check.
+    """
+    data, file = by.seal(payload), by.ident
+    try:
+        written = strictjson.dumps(strictjson.loads(data, file, dsse.MAX_VALUES))
+        read = _read(written, file)[0]
+    except SigningError as error:
+        raise refusal("signer-failed", file, f"what the signer made cannot be verified: {error.findings[0].what}") from error
+    if read != payload:
+        raise refusal("signer-failed", file, "the signer signed something else than was to be signed")
+    return written
+
+
+def _read(data: bytes, file: str) -> tuple[bytes, keys.PublicKey, datetime | None]:
+    """What is signed, by the certificate's key, and when a log says that it saw it. Neither log nor holder are looked at."""
+    bundle = dsse.under_certificate(data, file)
+    certificate, key = _certificate(bundle.der, file)
+    if not keys.verifies(key, bundle.signature, dsse.pae(bundle.payload)):
+        raise refusal("signature-invalid", file, "the signature does not fit its content")
+    return bundle.payload, key, _time(bundle.material, certificate, file)
 
 
 def _verified(data: bytes, root: Path, who: _Who, file: str) -> tuple[str, bytes]:
@@ -122,14 +142,11 @@ def _root(store: TrustStore) -> Path:
     return path
 
 
-def _certificate(value: Json, file: str) -> tuple[x509.Certificate, keys.PublicKey]:
-    fields = strictjson.fields(value, "the certificate", file, "bundle-shape", {"rawBytes"}, set())
+def _certificate(der: bytes, file: str) -> tuple[x509.Certificate, keys.PublicKey]:
     try:
-        certificate = x509.load_der_x509_certificate(dsse.decoded(fields["rawBytes"], "the certificate", file))
+        certificate = x509.load_der_x509_certificate(der)
         key = certificate.public_key()
         _valid(certificate)  # a year that there is not is found only when somebody asks
-    except SigningError:
-        raise
     except Exception as error:  # hostile input met a large library, whose errors have no common root
         raise refusal("bundle-shape", file, f"not a certificate: {error}") from error
     try:
@@ -139,8 +156,9 @@ def _certificate(value: Json, file: str) -> tuple[x509.Certificate, keys.PublicK
         raise refusal("certificate-key", file, f"the certificate is over {finding.what}", actual=finding.actual) from error
 
 
-def _check_time(material: dict[str, Json], certificate: x509.Certificate, file: str) -> None:
-    """That something says when the signature was seen, and that the certificate was good then; whether it is true, Sigstore finds out."""
+def _time(material: dict[str, Json], certificate: x509.Certificate, file: str) -> datetime | None:
+    """When a log, if it says so, saw the signature; whether it is true, Sigstore finds out. Raises the errors of a certificate that was not
+    good then, and of a signature of which nothing says when it was seen."""
     entries, stamps = material["tlogEntries"], material.get("timestampVerificationData")
     entry = entries[0] if isinstance(entries, list) and entries and isinstance(entries[0], dict) else {}
     stamped = isinstance(stamps, dict) and bool(stamps.get("rfc3161Timestamps"))
@@ -152,6 +170,8 @@ def _check_time(material: dict[str, Json], certificate: x509.Certificate, file: 
         if not begin <= time <= end:
             what = "the certificate was not valid when the log saw the signature"
             raise refusal("certificate-expired", file, what, expected=f"{begin} to {end}", actual=time)
+        return time
+    return None
 
 
 def _valid(certificate: x509.Certificate) -> tuple[datetime, datetime]:

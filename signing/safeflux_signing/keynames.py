@@ -1,4 +1,5 @@
-"""Where a private key is, as people write it: in a file, on a token (``pkcs11:...``), or behind a program (``exec:...``).
+"""Where a private key is, as people write it: in a file, on a token (``pkcs11:...``), or behind a program (``exec:...``); or that there
+is none, and who signs is somebody whom Sigstore certifies (``sigstore:``).
 
 A program stands for every key service that has a command line, and for whatever a publisher writes for one that has none:
 
@@ -6,6 +7,9 @@ A program stands for every key service that has a command line, and for whatever
     exec:message PUBLIC PROGRAM [ARGUMENT...]     the program reads all of it
 
 PUBLIC is the file with the public key, in PEM. Words are taken apart as a shell does it, quotes and all, but no shell is started.
+
+    sigstore:          the public instance of Sigstore
+    sigstore:FILE      another one, by its client trust config (JSON)
 """
 
 from __future__ import annotations
@@ -20,7 +24,8 @@ if TYPE_CHECKING:
     from safeflux_signing.pkcs11uri import TokenUri
 
 PROGRAM = "exec:"
-SCHEMES = ("pkcs11:", PROGRAM)
+SIGSTORE = "sigstore:"
+SCHEMES = ("pkcs11:", PROGRAM, SIGSTORE)
 _READS = ("digest", "message")
 
 
@@ -49,7 +54,25 @@ class ProgramName:
         return replace(self, public=folder / self.public.expanduser(), command=(program, *rest))
 
 
-KeyName: TypeAlias = "Path | TokenUri | ProgramName"
+@dataclass(frozen=True)
+class SigstoreName:
+    """An instance of Sigstore: that of the client trust config in the file ``config``, or the public one."""
+
+    config: Path | None = None
+
+    def __str__(self) -> str:
+        return f"{SIGSTORE}{'' if self.config is None else self.config}"
+
+    def written(self) -> str:
+        """What ``named`` reads as this."""
+        return str(self)
+
+    def below(self, folder: Path) -> SigstoreName:
+        """The same with a path that starts at ``folder``."""
+        return self if self.config is None else SigstoreName(folder / self.config.expanduser())
+
+
+KeyName: TypeAlias = "Path | TokenUri | ProgramName | SigstoreName"
 
 
 def named(text: str) -> KeyName:
@@ -58,6 +81,9 @@ def named(text: str) -> KeyName:
         return Path(text)
     if text.startswith(PROGRAM):
         return _program(text)
+    if text.startswith(SIGSTORE):
+        config = text.removeprefix(SIGSTORE)
+        return SigstoreName(Path(config) if config else None)
     from safeflux_signing.pkcs11uri import parse
 
     return parse(text)

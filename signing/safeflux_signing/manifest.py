@@ -1,10 +1,10 @@
 """The signed list of files: an OpenSSF Model Signing (OMS) v1.0 statement, and what the release says of itself.
 
-Written: method "files", SHA-256, names in code-point order. The statement's subject is the release as a whole, by two
-digests: OMS's root digest, which binds contents but not names, and ``dirHash1`` (in-toto's name for Go's directory hash),
-which binds both. Beside them, as an annotation of the subject, stands the release: id, sequence, time, and the digests of
-the claims that must come with it. The annotation is in-toto's own extension point and the one that the published OMS
-schemas leave open (they close the predicate), so other OMS verifiers accept the file.
+Written: method "files", SHA-256, names in code-point order. The statement's subject is the release as a whole, by two digests: OMS's
+root digest, which binds contents but not names, and ``dirHash1`` (in-toto's name for Go's directory hash), which binds both; under a
+certificate by the first alone. Beside them, as an annotation of the subject, stands the release: id, sequence, time, and the digests of
+the claims that must come with it. The annotation is in-toto's own extension point and the one that the published OMS schemas leave open
+(they close the predicate), so other OMS verifiers accept the file.
 
 Read: the same, and what model_signing itself writes in this mode (no annotation, names ordered by path parts). Even a
 manifest with a good signature is hostile input: keys get stolen.
@@ -91,8 +91,8 @@ def statement(subject: str, digests: Mapping[str, str], predicate_type: str, pre
     )
 
 
-def dumps(name: str, entries: Sequence[Entry], release: Release) -> bytes:
-    """The statement to sign about the release called ``name``; ``entries`` in code-point order of their names."""
+def dumps(name: str, entries: Sequence[Entry], release: Release, certified: bool = False) -> bytes:
+    """What to sign, with a key or ``certified``, about the release called ``name``; ``entries`` in code-point order of their names."""
     extension: dict[str, object] = {
         "format": FORMAT,
         "releaseId": release.release_id,
@@ -107,11 +107,13 @@ def dumps(name: str, entries: Sequence[Entry], release: Release) -> bytes:
         "serialization": {"method": "files", "hash_type": "sha256", "allow_symlinks": False, "ignore_paths": list(names.SIDE_FILES)},
     }
     digests = subject_digests(entries)
+    if certified:
+        del digests["dirHash1"]  # which Sigstore takes for none; what it binds stands in the entries
     return statement(name, digests, PREDICATE_TYPE, predicate, annotations={ANNOTATION: extension})
 
 
-def loads(payload: bytes, file: str) -> Manifest:
-    """Read a signed manifest. Raises UnsafeReleaseError with what is not as it must be; ``file`` is named in it."""
+def loads(payload: bytes, file: str, certified: bool = False) -> Manifest:
+    """Read a manifest signed with a key, or ``certified``. Raises UnsafeReleaseError with what is not as it must be, naming ``file``."""
     refuse_outdated(payload, file)
     subject, predicate_type, predicate = read_statement(payload, file)
     if predicate_type != PREDICATE_TYPE:
@@ -123,7 +125,7 @@ def loads(payload: bytes, file: str) -> Manifest:
     if not isinstance(annotations, dict):
         raise refusal("statement-shape", file, "the subject's annotations are not a JSON object")
     release = _release(annotations[ANNOTATION], file) if ANNOTATION in annotations else None
-    needed = {"sha256", "dirHash1"} if release else {"sha256"}
+    needed = {"sha256", "dirHash1"} if release and not certified else {"sha256"}
     check_digests(subject["digest"], subject_digests(entries), needed, "manifest-digest", file, "the manifest's subject")
     return Manifest(str(subject["name"]), entries, release)
 

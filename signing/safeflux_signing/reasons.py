@@ -43,9 +43,15 @@ REASONS: dict[str, Reason] = {
     "token-name": Reason("input", "Write pkcs11:token=LABEL;object=LABEL?module-path=LIBRARY; the PIN goes where passphrases go."),
     "program-name": Reason("input", "Write exec:digest PUBLIC PROGRAM [ARGUMENT...], or exec:message for a program that reads all of it."),
     "keyless-missing": Reason("input", "pip install 'safeflux[sigstore]'"),
-    "signer-failed": Reason(
-        "input", "See that the token, program or service is there, holds this key, and hashes as the kind of key asks for."
+    "signer-config": Reason(
+        "input", "Write sigstore: for the public instance, or sigstore:FILE with a client trust config (JSON) of another."
     ),
+    "signer-failed": Reason(
+        "input",
+        "See that the token, program or service is there, holds this key, and hashes as the kind of key asks for; for Sigstore, that there "
+        "is a network and a fresh identity token.",
+    ),
+    "key-wanted": Reason("input", "Name a private key: a PEM file, pkcs11:... (RFC 7512) or exec:..."),
     "release-field": Reason("input", "Correct the value; see the documentation of sign()."),
     "directory-unreadable": Reason("input", "Give a directory that can be read."),
     "directory-unwritable": Reason("input", "Make the directory writable for whoever signs it."),
@@ -78,7 +84,7 @@ REASONS: dict[str, Reason] = {
     "bundle-shape": Reason("unsafe", AGAIN),
     "bundle-version": Reason("unsafe", BLAME),
     "signing-method": Reason(
-        "unsafe", "Put whoever signs with a Sigstore certificate in your trust file as [[identity]]; claims and co-signatures need a key."
+        "unsafe", "Put whoever signs with a Sigstore certificate in your trust file as [[identity]]; co-signatures need a key."
     ),
     "certificate-key": Reason(
         "unsafe", "Ask the publisher to sign under a certificate over a new key, on P-256, P-384 or P-521 or of kind Ed25519 or ML-DSA-65."

@@ -11,6 +11,7 @@ from pathlib import Path
 from safeflux_signing import claims as claim_file
 from safeflux_signing import dsse, keys, linefiles, manifest, names, sidefiles, signers, tree
 from safeflux_signing.errors import gravest, refusal
+from safeflux_signing.trust import TrustStore
 from safeflux_signing.verify import MAX_CLAIMS, MAX_SIGNATURE, verify
 
 logger = logging.getLogger(__name__)
@@ -20,7 +21,7 @@ GIT = (".git", ".gitattributes", ".github", ".gitignore")
 
 def sign(
     directory: Path,
-    key: signers.SigningKey,
+    key: signers.AnySigner,
     *,
     release_id: str,
     sequence: int,
@@ -36,9 +37,9 @@ def sign(
     ``commitment``, a line that was signed before there were files (see commitments.py).
     ``sequence`` must grow with each release of the same ``name``, with which and a hyphen ``release_id`` begins (without a
     name, nobody can tell an old release from a new one); ``created`` is now unless given, kept to the second. The same
-    files, key and values give the same bytes if the key's signatures are deterministic (see keys.py). An older signature,
-    older claims and co-signatures are replaced, the signature last: killed in between, it leaves a directory that does not
-    verify.
+    files, key and values give the same bytes if the key's signatures are deterministic (see keys.py), which those of Sigstore's
+    signers never are. An older signature, older claims and co-signatures are replaced, the signature last: killed in between, it
+    leaves a directory that does not verify.
 
     Raises UnsafeReleaseError with everything in the directory that cannot be signed (links, empty directories, names that
     are not portable...), and InputError for values that cannot stand in a signature, a signer that fails or a directory
@@ -52,61 +53,61 @@ def sign(
         digests = manifest.subject_digests(entries)
         lines, required = claim_file.seal(claims, subject, digests, key, commitment)
         release = _checked(manifest.Release(release_id, sequence, moment, required, name))
-        bundle = dsse.seal(manifest.dumps(subject, entries, release), key)
-        _put(root, lines, dsse.dumps(bundle) + b"\n")
-    logger.info("signed %d files as %s with key %s", len(entries), release_id, keys.key_id(key.public_key()))
+        payload = manifest.dumps(subject, entries, release, certified=isinstance(key, signers.Certified))
+        _put(root, lines, dsse.line(payload, key))
+    logger.info("signed %d files as %s by %s", len(entries), release_id, signers.ident(key))
     return directory / names.SIGNATURE
 
 
 def cosign(
-    directory: Path, key: signers.SigningKey, public_keys: Sequence[keys.PublicKey], *, progress: tree.Progress | None = None
+    directory: Path, key: signers.SigningKey, trust: TrustStore | Sequence[keys.PublicKey], *, progress: tree.Progress | None = None
 ) -> Path:
-    """Sign the manifest of ``directory`` beside its publisher, after ``verify`` under the keys of all who have signed before.
+    """Sign the manifest of ``directory`` beside its publisher, after ``verify`` under ``trust`` in all who have signed before.
 
     Returns the path of the file with the co-signatures. Raises what ``verify`` raises; BadSignatureError
-    (cosignature-repeated) for a key that has signed already; InputError (signer-failed, directory-unwritable).
+    (cosignature-repeated) for a key that has signed already; InputError (key-wanted, signer-failed, directory-unwritable).
     """
-    verified = verify(directory, public_keys, progress=progress)
-    key_id = keys.key_id(key.public_key())
+    key_id = keys.key_id(signers.signer_of(key).public_key())
+    verified = verify(directory, trust, progress=progress)
     if key_id in (verified.key_id, *verified.cosigners):
         raise refusal("cosignature-repeated", names.COSIGNATURES, "this key has signed already", actual=key_id)
     with tree.opened(directory) as root:
-        payload = dsse.loads(tree.read(root, names.SIGNATURE, MAX_SIGNATURE) or b"", names.SIGNATURE).payload
-        signed = manifest.loads(payload, names.SIGNATURE)
+        payload = dsse.payload_of(tree.read(root, names.SIGNATURE, MAX_SIGNATURE) or b"", names.SIGNATURE)
+        signed = manifest.loads(payload, names.SIGNATURE, certified=verified.identity is not None)
         if (signed.entries, signed.release) != (verified.entries, verified.release):
             raise refusal("file-changed", names.SIGNATURE, "it was exchanged after it had been checked")
-        _append(root, names.COSIGNATURES, MAX_SIGNATURE, dsse.seal(payload, key))
+        _append(root, names.COSIGNATURES, MAX_SIGNATURE, dsse.line(payload, key))
     logger.info("%s signed too, with key %s", directory, key_id)
     return directory / names.COSIGNATURES
 
 
 def add_claim(
     directory: Path,
-    key: signers.SigningKey,
-    public_keys: Sequence[keys.PublicKey],
+    key: signers.AnySigner,
+    trust: TrustStore | Sequence[keys.PublicKey],
     claim: tuple[str, object],
     *,
     progress: tree.Progress | None = None,
 ) -> Path:
-    """Add a ``claim`` (predicate type, predicate) about ``directory``, after ``verify`` under the keys of all who have signed before.
+    """Add a ``claim`` (predicate type, predicate) about ``directory``, after ``verify`` under ``trust`` in all who have signed before.
 
     The publisher's signature is not touched, and does not require the claim: whoever wants it there has to ask for it when
     verifying. Returns the path of the file with the claims. Raises what ``verify`` raises; ClaimError (claim-repeated) for
     one that is there; InputError (release-field, signer-failed, directory-unwritable).
     """
-    verified = verify(directory, public_keys, progress=progress)
-    payload = claim_file.written(*claim, directory.resolve().name or "model", verified.digests)
+    verified = verify(directory, trust, progress=progress)
+    payload = claim_file.written(*claim, directory.resolve().name or "model", verified.digests, key)
     if (digest := hashlib.sha256(payload).hexdigest()) in {one.payload_sha256 for one in verified.claims}:
         raise refusal("claim-repeated", names.CLAIMS, "this very claim is there already", actual=digest)
     with tree.opened(directory) as root:
-        _append(root, names.CLAIMS, MAX_CLAIMS, dsse.seal(payload, key))
-    logger.info("claimed %s of %s with key %s", claim[0], directory, keys.key_id(key.public_key()))
+        _append(root, names.CLAIMS, MAX_CLAIMS, dsse.line(payload, key))
+    logger.info("claimed %s of %s by %s", claim[0], directory, signers.ident(key))
     return directory / names.CLAIMS
 
 
-def _append(root: int, name: str, limit: int, bundle: dsse.Bundle) -> None:
+def _append(root: int, name: str, limit: int, line: bytes) -> None:
     """One line more in a file of one bundle a line, which is replaced as a whole."""
-    data = (tree.read(root, name, limit) or b"") + dsse.dumps(bundle) + b"\n"
+    data = (tree.read(root, name, limit) or b"") + line
     linefiles.split(data, name)  # what could not be read again is not written
     sidefiles.remove(root, [sidefiles.partial_name(name)])
     sidefiles.fresh(root, name, data)

@@ -55,6 +55,10 @@ class TrustedKey:
     def key_id(self) -> str:
         return keys.key_id(self.key)
 
+    @property
+    def known_as(self) -> str:
+        return self.key_id
+
 
 @dataclass(frozen=True)
 class TrustedIdentity:
@@ -72,6 +76,10 @@ class TrustedIdentity:
     not_before: datetime | None = None
     not_after: datetime | None = None
     revoked: Revocation | None = None
+
+    @property
+    def known_as(self) -> str:
+        return f"{self.identity}, attested by {self.issuer}"
 
     def holding(self, key: keys.PublicKey) -> TrustedKey:
         """The key of one of its certificates."""
@@ -131,15 +139,16 @@ def bare(public_keys: Iterable[keys.PublicKey]) -> TrustStore:
     return TrustStore(tuple({entry.key_id: entry for entry in (TrustedKey(key, "") for key in public_keys)}.values()))
 
 
-def standing(entry: TrustedKey, release_id: str | None, now: datetime, file: str, what: str) -> list[Finding]:
-    """Why a key counts for nothing at ``now``, or for this release. ``release_id`` "": a release without one; None: no release at all.
+def standing(entry: TrustedKey | TrustedIdentity, release_id: str | None, now: datetime, file: str, what: str) -> list[Finding]:
+    """Why a key, or one of an identity, counts for nothing at ``now``, or for this release.
 
-    ``what`` names the thing signed in a sentence, ``file`` where it stands.
+    ``release_id`` "": a release without one; None: no release at all. ``what`` names the thing signed in a sentence, ``file`` where it
+    stands.
     """
     whose = f"{what} is signed by a key{f' of {entry.publisher}' if entry.publisher else ''} that"
     if entry.revoked:
         why = f"{whose} was revoked on {entry.revoked.date:%Y-%m-%d}: {entry.revoked.reason}"
-        return [found("key-revoked", file, why, actual=entry.key_id)]
+        return [found("key-revoked", file, why, actual=entry.known_as)]
     findings = []
     if entry.not_before and now < entry.not_before:
         findings.append(found("key-not-yet-valid", file, f"{whose} is not valid yet", expected=f"from {entry.not_before}", actual=now))
@@ -180,11 +189,10 @@ def judge(
 
 
 def judge_claims(store: TrustStore, claims: Iterable[Claim], release: Release | None, now: datetime) -> list[Finding]:
-    """Everything that speaks against trusting verified ``claims``, each signed by a key in ``store``."""
+    """Everything that speaks against trusting verified ``claims``, each signed by somebody in ``store``."""
     findings: list[Finding] = []
     for claim in claims:
-        entry = store.entry(claim.key_id)
-        assert entry is not None
+        entry = _claimant(store, claim)
         what = f"the claim {claim.predicate_type}"
         findings += standing(entry, release.release_id if release else "", now, CLAIMS, what)
         if not _fits(claim.predicate_type, entry.predicates):
@@ -194,9 +202,14 @@ def judge_claims(store: TrustStore, claims: Iterable[Claim], release: Release | 
 
 
 def named(store: TrustStore, claims: Iterable[Claim]) -> tuple[Claim, ...]:
-    """``claims``, each signed by a key in ``store``, with who signed them and in which role."""
-    signers = {entry.key_id: entry for entry in store.entries}
-    return tuple(replace(claim, publisher=signers[claim.key_id].publisher, role=signers[claim.key_id].role) for claim in claims)
+    """``claims``, each signed by somebody in ``store``, with who signed them and in which role."""
+    return tuple(replace(claim, publisher=who.publisher, role=who.role) for claim in claims for who in [_claimant(store, claim)])
+
+
+def _claimant(store: TrustStore, claim: Claim) -> TrustedKey | TrustedIdentity:
+    who = claim.identity or store.entry(claim.key_id)
+    assert who is not None
+    return who
 
 
 def entry_of(store: TrustStore, key: keys.PublicKey) -> TrustedKey:

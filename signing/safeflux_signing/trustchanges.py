@@ -52,13 +52,13 @@ def revoke_release(store: TrustStore, release_id: str, why: Revocation) -> Trust
 
 
 def rotation(old: Sequence[signers.SigningKey], new: keys.PublicKey) -> bytes:
-    """A rotation statement: ``new`` takes the place of all ``old`` keys. Raises InputError: signer-failed, trust-repeated."""
-    replaced = sorted({keys.key_id(key.public_key()) for key in old})
+    """A rotation statement: ``new`` takes the place of all ``old`` keys. Raises InputError: key-wanted, signer-failed, trust-repeated."""
+    replaced = sorted({keys.key_id(signers.signer_of(key).public_key()) for key in old})
     if len(replaced) != len(old) or keys.key_id(new) in replaced or not old:
         raise refusal("trust-repeated", "the rotation", "wanted one or more old keys, all different, and another new one")
     predicate = {"replaces": replaced, "public": base64.b64encode(keys.public_der(new)).decode("ascii")}
     payload = manifest.statement(_SUBJECT, {"sha256": keys.key_id(new)}, ROTATION, predicate)
-    return b"".join(dsse.dumps(dsse.seal(payload, key)) + b"\n" for key in old)
+    return b"".join(dsse.line(payload, key) for key in old)
 
 
 def read_statement(path: Path) -> bytes:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from safeflux_signing import claims as claim_file
 from safeflux_signing import dsse, manifest, names, strictjson, tree
 from safeflux_signing.errors import Finding, SigningError, found, refusal
 from safeflux_signing.linefiles import MAX_LINES
@@ -100,7 +101,7 @@ def _signature(data: bytes | None, troubles: list[Finding]) -> tuple[bytes | Non
         return None, None, None
     try:
         payload, signer = _opened(data, names.SIGNATURE)
-        signed = manifest.loads(payload, names.SIGNATURE)
+        signed = manifest.loads(payload, names.SIGNATURE, certified=signer.identity is not None)
     except SigningError as error:
         troubles += error.findings
     return payload, signer, signed
@@ -125,7 +126,8 @@ def _claims(data: bytes | None, signed: manifest.Manifest | None, troubles: list
         payload, signer = _opened(line, names.CLAIMS)
         subject, predicate_type, predicate = manifest.read_statement(payload, names.CLAIMS)
         identity = manifest.RequiredClaim(predicate_type, hashlib.sha256(payload).hexdigest())
-        return SaidClaim(predicate_type, predicate, identity.payload_sha256, subject["digest"], signer, identity in required)
+        about = subject["digest"] if signer.identity is None else claim_file.said(subject)
+        return SaidClaim(predicate_type, predicate, identity.payload_sha256, about, signer, identity in required)
 
     claims = tuple(_each(data, names.CLAIMS, claim, troubles))
     there = {manifest.RequiredClaim(claim.predicate_type, claim.payload_sha256) for claim in claims}

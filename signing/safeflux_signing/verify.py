@@ -24,7 +24,7 @@ class Verified:
 
     ``key_id`` is the signer's, ``publisher`` the trust file's name for whoever holds the key ("" for a bare key), ``cosigners``
     the ids of all other keys that signed. ``entries`` are all its files with their SHA-256, the side files aside. ``release`` is what
-    the publisher says of it, None if signed by a tool that says nothing; ``claims`` are all signed by given keys.
+    the publisher says of it, None if signed by a tool that says nothing; ``claims`` are all signed by given keys or identities.
     ``identity``: whose certificate the signer's key is of, where it was signed without a key that is kept.
     """
 
@@ -69,7 +69,8 @@ def verify(
     is not remembered as seen.
 
     Everything below the directory must be in the signed manifest, but for model.sig, claims.jsonl and signatures.jsonl; these are
-    checked down to how they are written, so in a release signed by this package no byte can differ. Never opens a socket,
+    checked down to how they are written, so in a release that this package signed with keys no byte can differ, and in one under a
+    certificate none but of what logs and time stamps say. Never opens a socket,
     follows a link or trusts a list of exceptions in the release. Writes nothing, but for the memory a trust store asks for.
 
     Raises UntrustedKeyError, RevokedError or ThresholdError before any file is looked at; BadSignatureError,
@@ -84,7 +85,7 @@ def verify(
     with tree.opened(directory) as root:
         signed = _signed(root, store, moment)
         findings = _files(root, signed.manifest, progress)
-        claims, wrong = _claims(root, signed.manifest, store.public_keys)
+        claims, wrong = _claims(root, signed.manifest, store)
     release = signed.manifest.release
     verified = _verified(signed, claims)
     wrong = [*wrong, *trusting.judge_claims(signed.store, claims, release, moment), *(judge(verified) if judge else ())]
@@ -139,8 +140,8 @@ def _signature(root: int, store: TrustStore) -> tuple[manifest.Manifest, keys.Pu
     if store.identities and dsse.certified(data, file):
         from safeflux_signing import keyless  # reads certificates, for which no other release has to wait
 
-        identity, key, payload = keyless.signer(data, store, file)
-        return manifest.loads(payload, file), key, payload, identity
+        by = keyless.signer(data, store, file)
+        return manifest.loads(by.payload, file, certified=True), by.key, by.payload, by.identity
     bundle = dsse.loads(data, file)
     try:
         key = dsse.signer(bundle, store.public_keys, file, "the manifest")
@@ -162,9 +163,9 @@ def _cosignatures(
         return (), error.findings
 
 
-def _claims(root: int, signed: manifest.Manifest, public_keys: Sequence[keys.PublicKey]) -> tuple[tuple[Claim, ...], Sequence[Finding]]:
+def _claims(root: int, signed: manifest.Manifest, store: TrustStore) -> tuple[tuple[Claim, ...], Sequence[Finding]]:
     try:
-        return claim_file.check(tree.read(root, names.CLAIMS, MAX_CLAIMS), signed, public_keys)
+        return claim_file.check(tree.read(root, names.CLAIMS, MAX_CLAIMS), signed, store)
     except SigningError as error:
         return (), error.findings
 

@@ -50,4 +50,4 @@ def statement(
 
 def signed(payload: bytes, key: signers.SigningKey) -> bytes:
     """The statement ``payload`` in a bundle signed with ``key``, in the same form as the signature of a release."""
-    return dsse.dumps(dsse.seal(payload, key)) + b"\n"
+    return dsse.line(payload, key)

@@ -10,12 +10,13 @@ import sys
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import parsers
 import pytest
-from targets import ACME, KEY, NEW, PAYLOAD, SECOND, TARGETS, Target, bundle
+from targets import ACME, AUDIT, KEY, NEW, PAYLOAD, SECOND, TARGETS, Target, bundle
 
-from safeflux_signing import dsse, keyless, keys, trustfile
+from safeflux_signing import dsse, keyless, keys, strictjson, trustfile
 from safeflux_signing.errors import InputError, UnsafeReleaseError
 
 ROOT = Path(__file__).parents[2]
@@ -77,10 +78,22 @@ def test_a_reader_that_checks_no_signatures_is_found_out(tmp_path: Path, monkeyp
 
 def test_a_reader_that_believes_a_certificate_is_found_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parsers, "HERE", tmp_path)
-    believed = ACME, NEW.public_key(), PAYLOAD
+    believed = ACME, NEW.public_key(), PAYLOAD, None
     monkeypatch.setattr(keyless, "signer", lambda *_: believed)
     with pytest.raises(AssertionError):
         parsers.one(TARGETS["certificate"], b"")
+
+
+@pytest.mark.parametrize("believed", [(ACME, AUDIT), (replace(ACME, publisher="Evil"), AUDIT), (ACME, AUDIT.replace(b'"x":1', b'"x":2'))])
+def test_a_reader_that_believes_a_claim_is_found_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, believed: Any) -> None:
+    monkeypatch.setattr(parsers, "HERE", tmp_path)
+    identity, payload = believed
+    monkeypatch.setattr(keyless, "signer", lambda *_: (identity, NEW.public_key(), payload, None))
+    good = TARGETS["claims"].seeds[1]
+    other = json.loads(good.splitlines()[-1])
+    other["dsseEnvelope"]["signatures"][0]["sig"] = "AAAA"
+    with pytest.raises(AssertionError):
+        parsers.one(TARGETS["claims"], TARGETS["claims"].seeds[0] + strictjson.dumps(other) + b"\n")
 
 
 def test_a_trust_file_that_is_written_with_a_loss_is_found_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,9 +13,11 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from signed_release import CLAIMS, MOMENT, fill
 from sigstore_fakes import ACME, Sigstore
+from sigstore_services import Services, token, write_config
 
-from safeflux_signing import dsse, strictjson
+from safeflux_signing import dsse, signers, strictjson
 from safeflux_signing.errors import SigningError
+from safeflux_signing.keynames import SigstoreName
 from safeflux_signing.keys import PrivateKey
 from safeflux_signing.sign import sign
 from safeflux_signing.trust import TrustedKey, TrustStore
@@ -111,3 +113,17 @@ def certified(bare: Path, key: PrivateKey, sigstore: Sigstore) -> Callable[..., 
         return bare
 
     return make
+
+
+@pytest.fixture
+def services(sigstore: Sigstore, monkeypatch: pytest.MonkeyPatch) -> Services:
+    """What ``sigstore`` answers whoever signs by it, with a token at hand."""
+    pytest.importorskip("sigstore", reason="sigstore is not installed: pip install 'safeflux[sigstore]'")
+    monkeypatch.setenv("SIGSTORE_ID_TOKEN", token())
+    return Services(sigstore).attach(monkeypatch)
+
+
+@pytest.fixture
+def keyless(services: Services, tmp_path: Path) -> signers.AnySigner:
+    """Somebody who signs by it, whom ``acme`` trusts."""
+    return signers.load(SigstoreName(write_config(services.sigstore, tmp_path / "sigstore.json")))

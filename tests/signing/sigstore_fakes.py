@@ -48,6 +48,10 @@ def _new() -> ec.EllipticCurvePrivateKey:
     return ec.generate_private_key(ec.SECP256R1())
 
 
+Holder = ec.EllipticCurvePrivateKey | x509.CertificateSigningRequest
+"""Whose public key is certified."""
+
+
 @dataclass
 class Sigstore:
     """``authority`` certifies, ``witness`` logs certificates, ``log`` logs signatures.
@@ -88,7 +92,7 @@ class Sigstore:
         path.write_text(json.dumps({**root, "ctlogs": [log(self.witness)], "timestampAuthorities": []}))
         return path
 
-    def certify(self, key: ec.EllipticCurvePrivateKey, identity: str, issuer: str, begin: datetime, witnessed: bool) -> x509.Certificate:
+    def certify(self, key: Holder, identity: str, issuer: str, begin: datetime, witnessed: bool) -> x509.Certificate:
         """A certificate for ten minutes, which the log of certificates has seen."""
         text = issuer.encode()
         usage = x509.KeyUsage(True, False, False, False, False, False, False, False, False)
@@ -123,12 +127,12 @@ class Sigstore:
         key = self.kept or _new()
         certificate = self.certify(key, identity, issuer, begin, witnessed)
         signature = key.sign(dsse.pae(payload), SHA256)
-        body = self._body(payload, signature, certificate)
+        body = self.body(payload, signature, certificate)
         bundle = {
             "mediaType": dsse.MEDIA_TYPE,
             "verificationMaterial": {
                 "certificate": {"rawBytes": _b64(certificate.public_bytes(serialization.Encoding.DER))},
-                "tlogEntries": [self._entry(body, logged or begin + timedelta(minutes=1))],
+                "tlogEntries": [self.entry(body, logged or begin + timedelta(minutes=1))],
             },
             "dsseEnvelope": {
                 "payload": _b64(payload),
@@ -139,7 +143,7 @@ class Sigstore:
         edit(bundle)
         return json.dumps(bundle).encode()
 
-    def _body(self, payload: bytes, signature: bytes, certificate: x509.Certificate) -> bytes:
+    def body(self, payload: bytes, signature: bytes, certificate: x509.Certificate) -> bytes:
         """What the log keeps of a signed envelope: rekor's "dsse", version 0.0.1."""
         pem = _b64(certificate.public_bytes(serialization.Encoding.PEM))
         spec = {
@@ -149,7 +153,7 @@ class Sigstore:
         }
         return json.dumps({"apiVersion": "0.0.1", "kind": "dsse", "spec": spec}, separators=(",", ":"), sort_keys=True).encode()
 
-    def _entry(self, body: bytes, time: datetime) -> dict[str, Any]:
+    def entry(self, body: bytes, time: datetime) -> dict[str, Any]:
         """The entry in a log that holds nothing else: its hash is the root of the tree."""
         log_id, root = hashlib.sha256(_der(self.log)).digest(), hashlib.sha256(b"\0" + body).digest()
         promised = {"body": _b64(body), "integratedTime": int(time.timestamp()), "logID": log_id.hex(), "logIndex": 0}

@@ -14,12 +14,14 @@ from pathlib import Path
 import pytest
 from signed_release import CLAIMS, FILES, MOMENT, codes
 from sigstore_fakes import ISSUER, SIGNER, Sigstore
+from sigstore_services import write_config
 
 from safeflux_signing import commitments, dsse, strictjson
 from safeflux_signing.commitments import Commitment, Fixed
 from safeflux_signing.errors import TamperedError, UnsafeReleaseError
 from safeflux_signing.keys import KINDS, PrivateKey, load_private, load_public, new, public_pem
 from safeflux_signing.sign import add_claim, cosign, sign
+from safeflux_signing.signers import AnySigner
 from safeflux_signing.trust import TrustedIdentity, TrustStore
 from safeflux_signing.verify import verify
 
@@ -180,28 +182,31 @@ def test_stock_and_we_read_a_signature_without_a_key_alike(bare: Path, tmp_path:
     sign(bare, key, release_id="x", sequence=1)
     statement = json.loads(dsse.loads((bare / "model.sig").read_bytes(), "x").payload)
     del statement["subject"][0]["annotations"]
-    sigstore = Sigstore()
-    root = json.loads(sigstore.write_root(tmp_path / "root.json").read_text())
-    config = {"mediaType": "application/vnd.dev.sigstore.clienttrustconfig.v0.1+json", "trustedRoot": root, "signingConfig": SERVICES}
-    (tmp_path / "config.json").write_text(json.dumps(config))
+    sigstore, config = Sigstore(), tmp_path / "config.json"
+    write_config(sigstore, config).with_suffix(".root").rename(tmp_path / "root.json")
     (bare / "model.sig").write_bytes(sigstore.sign(strictjson.dumps(statement)))
     store = TrustStore(identities=(TrustedIdentity(SIGNER, ISSUER, "Acme"),), sigstore_root="root.json", home=tmp_path)
     assert verify(bare, store).publisher == "Acme"
-    who = ("--identity", SIGNER, "--identity_provider", ISSUER, "--trust_config", tmp_path / "config.json")
-    done = _stock("verify", "sigstore", bare, "--signature", bare / "model.sig", *who)
+    done = _by_name(bare, config)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert _stock("verify", "sigstore", bare, "--signature", bare / "model.sig", "--identity", "x", *who[2:]).returncode == 1
+    assert _by_name(bare, config, "x").returncode == 1
 
 
-SERVICE = {"majorApiVersion": 1, "validFor": {"start": "2020-01-01T00:00:00Z"}, "operator": "example"}
-SERVICES = {
-    "mediaType": "application/vnd.dev.sigstore.signingconfig.v0.2+json",
-    "caUrls": [{"url": "https://ca.invalid", **SERVICE}],
-    "oidcUrls": [{"url": "https://oidc.invalid", **SERVICE}],
-    "rekorTlogUrls": [{"url": "https://log.invalid", **SERVICE}],
-    "rekorTlogConfig": {"selector": "ANY"},
-    "tsaUrls": [],
-}
+def _by_name(release: Path, config: Path, who: str = SIGNER) -> subprocess.CompletedProcess[str]:
+    named = ("--identity", who, "--identity_provider", ISSUER, "--trust_config", config)
+    return _stock("verify", "sigstore", release, "--signature", release / "model.sig", *named)
+
+
+def test_stock_accepts_what_we_sign_without_a_key(bare: Path, keyless: AnySigner, tmp_path: Path) -> None:
+    """Offline, by the client trust config of the instance: with a commitment, claims, and what we say of a release."""
+    line = commitments.seal(Commitment("policy", Fixed("ab" * 32, MOMENT)), keyless)
+    sign(bare, keyless, release_id="demo-1.0", sequence=1, name="demo", claims=CLAIMS, commitment=line)
+    config = tmp_path / "sigstore.json"
+    done = _by_name(bare, config)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert _by_name(bare, config, "x").returncode == 1
+    (bare / "a-b").write_text("changed")
+    assert _by_name(bare, config).returncode == 1
 
 
 def test_we_accept_what_stock_signs_and_nothing_it_leaves_out(bare: Path, tmp_path: Path) -> None:
