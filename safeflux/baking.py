@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import secrets
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -12,17 +13,17 @@ from safeflux.errors import StageError
 from safeflux.files import digest
 from safeflux.policy import Policy
 from safeflux.stages import Run, read_json, write_json
-from safeflux_signing import keys, signers
+from safeflux_signing import signers
 from safeflux_signing.errors import SigningError
 
 if TYPE_CHECKING:
     from safeflux.layouts import Layout
-    from safeflux_signing.signers import SigningKey
+    from safeflux_signing.signers import AnySigner
 
 _ORDER = "order.json"  # stays in work/
 
 
-def asked(policy: Policy, signer: SigningKey) -> dict[str, object]:
+def asked(policy: Policy, signer: AnySigner) -> dict[str, object]:
     """What of policy and signer the result depends on."""
     wanted = list(_directories(policy))
     moved = policy.bake.decoys or "removed" in wanted
@@ -30,11 +31,11 @@ def asked(policy: Policy, signer: SigningKey) -> dict[str, object]:
         "bake": asdict(policy.bake),
         "directories": wanted,
         "kept": _kept(policy),
-        "signer": keys.key_id(signer.public_key()) if moved else None,
+        "signer": signers.ident(signer) if moved else None,
     }
 
 
-def bake(run: Run, out: Path, scratch: Path, signer: SigningKey) -> None:
+def bake(run: Run, out: Path, scratch: Path, signer: AnySigner) -> None:
     """``dense/`` and ``removed/``, those of them that are asked for: the base with the edit in its weights.
 
     ``parity.json``: how near their latents are to the edited model's; ``difference.json``: what the edit took; ``preserved.json``: the
@@ -69,7 +70,7 @@ def _directories(policy: Policy) -> Iterator[str]:
         yield "removed"
 
 
-def _layout(run: Run, out: Path, name: str, signer: SigningKey) -> Layout:
+def _layout(run: Run, out: Path, name: str, signer: AnySigner) -> Layout:
     from safeflux.layouts import DENSE, Layout
 
     settings = run.policy.bake
@@ -78,25 +79,31 @@ def _layout(run: Run, out: Path, name: str, signer: SigningKey) -> Layout:
     return Layout(decoys=True, secret=_secret(run, out, signer)) if settings.decoys else DENSE
 
 
-def _secret(run: Run, out: Path, signer: SigningKey) -> bytes:
-    """What the random order of neurons is drawn from: a signature, published nowhere, over the digest of the edit.
+def _secret(run: Run, out: Path, signer: AnySigner) -> bytes:
+    """What the random order of neurons is drawn from: a signature, published nowhere, over the digest of the edit, or mere chance.
 
     Nobody without the key can make it. The same key (ECDSA, Ed25519) signs the same edit alike, so that two runs of a policy, or one that
     was interrupted, end in the same bytes. Keys whose signatures differ each time (ML-DSA, some tokens) draw from the randomness that is
-    in them; what was drawn is kept in ``work/`` for when the stage is done again.
+    in them; where Sigstore's signers sign, who keep no key and publish what they sign, the randomness is this machine's. What was
+    drawn is kept in ``work/`` for when the stage is done again.
     """
-    known = {"edit": digest(run.path("erase", "edit.safetensors")), "signer": keys.key_id(signer.public_key())}
+    known = {"edit": digest(run.path("erase", "edit.safetensors")), "signer": signers.ident(signer)}
     for path in (out / _ORDER, run.path("bake", _ORDER)):
         if path.is_file() and (kept := read_json(path)).items() >= known.items():
             write_json(out / _ORDER, kept)
             return bytes.fromhex(kept["secret"])
-    try:
-        signed = signers.signer_of(signer).sign(f"safeflux, order of neurons, never published: {known['edit']}".encode())
-    except SigningError as error:
-        raise StageError(f"the order of neurons cannot be drawn, since the key does not sign:\n{error}") from error
-    secret = hashlib.sha256(signed).hexdigest()
+    secret = hashlib.sha256(_drawn(known["edit"], signer)).hexdigest()
     write_json(out / _ORDER, {**known, "secret": secret})
     return bytes.fromhex(secret)
+
+
+def _drawn(edit: str, signer: AnySigner) -> bytes:
+    if isinstance(signer, signers.Certified):
+        return secrets.token_bytes(32)
+    try:
+        return signers.signer_of(signer).sign(f"safeflux, order of neurons, never published: {edit}".encode())
+    except SigningError as error:
+        raise StageError(f"the order of neurons cannot be drawn, since the key does not sign:\n{error}") from error
 
 
 def _kept(policy: Policy) -> bool:

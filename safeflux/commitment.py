@@ -19,7 +19,7 @@ from safeflux.policy import Policy
 from safeflux_signing import commitments
 from safeflux_signing.commitments import Commitment, Fixed
 from safeflux_signing.errors import SigningError
-from safeflux_signing.signers import SigningKey
+from safeflux_signing.signers import AnySigner
 
 FILE = "commitment.jsonl"
 
@@ -32,7 +32,7 @@ def source_date() -> int | None:
     return int(given) if given else None
 
 
-def fix(policy: Policy, work: Path, out: Path, signer: SigningKey) -> None:
+def fix(policy: Policy, work: Path, out: Path, signer: AnySigner) -> None:
     """``commitment.jsonl``: the policy's digest and the time, signed; in the release, the first line of the claims.
 
     It names the policies that were fixed in this workspace before and audited: whoever saw the numbers and then moved the

@@ -27,7 +27,8 @@ from safeflux_signing.errors import SigningError
 from safeflux_signing.keys import PublicKey
 from safeflux_signing.manifest import Release
 from safeflux_signing.sign import sign
-from safeflux_signing.signers import SigningKey
+from safeflux_signing.signers import AnySigner, Certified
+from safeflux_signing.trust import TrustStore
 from safeflux_signing.verify import Verified
 
 log = logging.getLogger(__name__)
@@ -48,23 +49,25 @@ def grow(
     release_dir: Path | str,
     formats: Sequence[Choice],
     *,
-    key: SigningKey,
+    key: AnySigner,
     base: str | None = None,
-    signed_by: Sequence[PublicKey] = (),
+    signed_by: TrustStore | Sequence[PublicKey] = (),
     progress: Progress | None = None,
 ) -> Grown:
-    """Add ``formats`` (exporters and their options) to the release that ``key`` signed, and sign it anew.
+    """Add ``formats`` (exporters and their options) to the release that ``key`` signed, and sign it anew with it.
 
     What the new formats are compared with is the release's own model; the direct prompts are those that its audit asked first. The format
     "diffusers" writes nothing, and has what is there checked again. ``base``: the model it was made from, a directory or
-    ``builtin:flux-mini``; only the delta needs it. ``signed_by``: keys of others who signed too. What they signed were other files, so it
+    ``builtin:flux-mini``; only the delta needs it. ``signed_by``: keys of others who signed too, or a trust store that has
+    everybody, without which nobody who signs by Sigstore, and so has no key, could be known. What others signed were other files, so it
     does not stay, and a warning says so. The release is replaced in one step; if that is not reached, nothing has changed.
 
-    Raises TrustError unless it verifies; PlanError for a format that it has, that its width rules out or that needs a base; StageError for
-    one that cannot be made or is not the model that was audited; WorkspaceError while another run is at work beside it.
+    Raises TrustError unless it verifies, or where that store is missing; PlanError for a format that it has, that its width rules out or
+    that needs a base; StageError for one that cannot be made or is not the model that was audited; WorkspaceError while another run is at
+    work beside it.
     """
     root = Path(release_dir).resolve()
-    verified, old = _verified(root, [key.public_key(), *signed_by])
+    verified, old = _verified(root, _trusted(key, signed_by))
     report = reports.from_text((root / "erasure_report.json").read_text(encoding="utf-8"))
     model = _base(report, base)
     _refuse(root, formats, model)
@@ -83,12 +86,21 @@ def grow(
     return Grown(root, tuple(told), sequence)
 
 
-def _verified(root: Path, keys: Sequence[PublicKey]) -> tuple[Verified, Release]:
+def _trusted(key: AnySigner, signed_by: TrustStore | Sequence[PublicKey]) -> TrustStore | Sequence[PublicKey]:
+    """Under whom the release has to verify before it is touched."""
+    if isinstance(signed_by, TrustStore):
+        return signed_by
+    if isinstance(key, Certified):
+        raise TrustError("who signs by Sigstore has no key to know the release by; name a trust file that has the identity (--signed-by)")
+    return [key.public_key(), *signed_by]
+
+
+def _verified(root: Path, trust: TrustStore | Sequence[PublicKey]) -> tuple[Verified, Release]:
     try:
-        verified = verify(root, keys)
+        verified = verify(root, trust)
     except SigningError as error:
         said = "\n".join(f"  {finding}\n      {finding.remedy}" for finding in error.findings)
-        raise TrustError(f"{root} is not what this key signed, and nothing was added to it:\n{said}") from error
+        raise TrustError(f"{root} does not verify, and nothing was added to it:\n{said}") from error
     if verified.release is None or verified.release.name is None or not (root / "erasure_report.json").is_file():
         raise TrustError(f"{root} was signed by another tool; wanted a release by SafeFlux, with its erasure report")
     lost = [claim.predicate_type for claim in verified.claims if not claim.required]
@@ -162,7 +174,7 @@ def _say(out: Path, report: Report) -> None:
     files.write_atomic(out / "README.md", render.model_card(data, settings))
 
 
-def _sign(out: Path, key: SigningKey, verified: Verified, old: Release, report: Report, sequence: int) -> None:
+def _sign(out: Path, key: AnySigner, verified: Verified, old: Release, report: Report, sequence: int) -> None:
     """The same claims about the files as they are now, the report's among them; what was fixed before the audit stays as it was signed."""
     said = [(c.predicate_type, c.predicate) for c in verified.claims if c.required and c.commitment is None]
     content = workspace.key("content", {"files": {n: d for n, d in files.tree(out).items() if n not in names.SIDE_FILES}})

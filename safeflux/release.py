@@ -30,7 +30,7 @@ from safeflux.workspace import Done, Workspace
 from safeflux_signing import keynames, keys, signers
 from safeflux_signing.errors import SigningError
 from safeflux_signing.sign import sign
-from safeflux_signing.signers import SigningKey
+from safeflux_signing.signers import AnySigner
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +52,8 @@ _EVERY = ("stages.py",)
 
 @dataclass(frozen=True)
 class ReleaseResult:
-    """``release_dir``: what to publish, or where the unsigned files lie that are not to be. ``public_key``: what verifies it."""
+    """``release_dir``: what to publish, or where the unsigned files lie that are not to be. ``public_key``: what verifies it, if that is
+    a key and it is known where its public half lies."""
 
     verdict: reports.Verdict
     release_dir: Path
@@ -65,7 +66,7 @@ def release(
     policy: Policy | Path | str,
     *,
     out: Path | None = None,
-    key: SigningKey | Path | None = None,
+    key: AnySigner | Path | None = None,
     allow_failing: bool = False,
     jobs: int = 1,
     progress: Progress | None = None,
@@ -97,7 +98,7 @@ def release(
         return ReleaseResult(verdict, root / "release", report, signed=True, public_key=public_key)
 
 
-def _make(run: Run, space: Workspace, signer: SigningKey) -> tuple[int, str]:
+def _make(run: Run, space: Workspace, signer: AnySigner) -> tuple[int, str]:
     """Every stage before the signature. Returns when the release was begun (seconds since 1970) and a key of all that it holds."""
     policy, plan, dated = run.policy, run.plan, commitment.source_date()
 
@@ -110,7 +111,7 @@ def _make(run: Run, space: Workspace, signer: SigningKey) -> tuple[int, str]:
         return done
 
     planned = stage("plan", stages.write_plan, {"policy": policy.digest, "model": plan.model_digest, "version": plan.code})
-    fixed = {"policy": policy.digest, "signer": keys.key_id(signer.public_key()), "dated": dated}
+    fixed = {"policy": policy.digest, "signer": signers.ident(signer), "dated": dated}
     committed = stage("commit", lambda run, out, _: stages.commit(run, out, signer), fixed)
     prepared = stage("prepare", stages.prepare, _prepared_from(plan))
     method = {
@@ -138,7 +139,7 @@ def _make(run: Run, space: Workspace, signer: SigningKey) -> tuple[int, str]:
     return begun, workspace.key("content", {"export": dict(exported.files), "report": dict(reported.files)})
 
 
-def _publish(run: Run, space: Workspace, signer: SigningKey, begun: int, content: str) -> None:
+def _publish(run: Run, space: Workspace, signer: AnySigner, begun: int, content: str) -> None:
     """The last stage: all files of the release together, signed, and in one step put where they are to be found."""
 
     def make(target: Path, scratch: Path) -> None:
@@ -162,7 +163,7 @@ def _publish(run: Run, space: Workspace, signer: SigningKey, begun: int, content
 
     run.report_progress("sign", 0, 1)
     signing = files.source_digest(Path(safeflux_signing.__file__).parent)
-    parts = {"content": content, "begun": begun, "signer": keys.key_id(signer.public_key()), "signing": signing}
+    parts = {"content": content, "begun": begun, "signer": signers.ident(signer), "signing": signing}
     done = space.publish("sign", _key("sign", parts), "release", make)
     run.report_progress("sign (kept)" if done.kept else "sign", 1, 1)
 
@@ -206,8 +207,8 @@ def _key(name: str, parts: Mapping[str, object], after: Sequence[Done] = ()) -> 
     return workspace.key(name, {**parts, "code": files.source_digest(*sources), "after": [done.digest for done in after]})
 
 
-def signing_key(settings: Signing, work: Path, key: SigningKey | Path | None = None) -> tuple[SigningKey, Path | None]:
-    """The key to sign with, and where its public half lies (None if that is not known). Raises PlanError if there is none."""
+def signing_key(settings: Signing, work: Path, key: AnySigner | Path | None = None) -> tuple[AnySigner, Path | None]:
+    """Who signs, and where the public half of the key lies (None if that is not known, or there is no key). Raises PlanError."""
     if key is not None and not isinstance(key, Path):
         return key, None
     named = key or settings.key or (_demo_key(work) if settings.demo else None)

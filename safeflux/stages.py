@@ -32,7 +32,7 @@ from safeflux.workspace import key, recorded
 if TYPE_CHECKING:
     from safeflux.audit import BeforeAfter
     from safeflux.models.flux1 import Flux1
-    from safeflux_signing.signers import SigningKey
+    from safeflux_signing.signers import AnySigner
 
 log = logging.getLogger(__name__)
 
@@ -107,7 +107,7 @@ def write_plan(run: Run, out: Path, scratch: Path) -> None:
     write_atomic(out / "plan.json", json.dumps(run.plan.to_json(), indent=1, sort_keys=True) + "\n")
 
 
-def commit(run: Run, out: Path, signer: SigningKey) -> None:
+def commit(run: Run, out: Path, signer: AnySigner) -> None:
     """``commitment.jsonl``: the policy's digest, signed before anything is measured."""
     commitment.fix(run.policy, run.work, out, signer)
 

@@ -13,7 +13,7 @@ from safeflux_signing import verify as signing
 from safeflux_signing.claims import PROVENANCE, TEST_RESULT, Claim
 from safeflux_signing.errors import Finding, found
 from safeflux_signing.strictjson import read_time
-from safeflux_signing.trust import TrustStore
+from safeflux_signing.trust import TrustedIdentity, TrustStore
 from safeflux_signing.verify import Verified
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def broken(release: Verified) -> Iterator[Finding]:
     """
     claims = release.claims
     publishers = {_owner(claim) for claim in claims if claim.required and claim.role == "publisher"}
-    publishers.add(_who(release.publisher, "publisher", release.key_id))
+    publishers.add(_who(release.publisher, "publisher", release.identity, release.key_id))
     held = [claim for claim in claims if claim.required or _owner(claim) in publishers]
     for fixed in (claim.commitment.fixed for claim in held if claim.commitment):
         for claim in held:
@@ -97,12 +97,13 @@ def broken(release: Verified) -> Iterator[Finding]:
 
 
 def _owner(claim: Claim) -> tuple[str, str]:
-    return _who(claim.publisher, claim.role, claim.key_id)
+    return _who(claim.publisher, claim.role, claim.identity, claim.key_id)
 
 
-def _who(publisher: str, role: str, key_id: str) -> tuple[str, str]:
-    """Whose word a signature is: that of whom the trust file names, with whatever key; of a bare key, the key's own."""
-    return (publisher, role) if publisher else ("", key_id)
+def _who(publisher: str, role: str, identity: TrustedIdentity | None, key_id: str) -> tuple[str, str]:
+    """Whose word a signature is: that of whom the trust file names, with whatever key; of one without a name there, the identity's or
+    the key's own."""
+    return (publisher, role) if publisher else ("", identity.known_as if identity else key_id)
 
 
 def _not_before(time: Json, fixed: datetime) -> bool:

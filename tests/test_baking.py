@@ -114,6 +114,27 @@ def test_what_a_fickle_key_drew_is_kept(tmp_path: Path) -> None:
     assert digest(tmp_path / "bake" / "order.json")
 
 
+class Keyless:
+    """Somebody whom Sigstore certifies, and who would publish what is signed."""
+
+    ident = "sigstore:"
+
+    def seal(self, payload: bytes, /) -> bytes:
+        raise AssertionError("this is to be published nowhere")
+
+
+def test_who_keeps_no_key_draws_at_random_and_keeps_what_was_drawn(tmp_path: Path) -> None:
+    first, other = (secret_of(tmp_path / name, Keyless()) for name in ("one", "other"))
+    assert first != other
+    assert len(first) == 32
+    (tmp_path / "one" / "bake.partial").rename(tmp_path / "one" / "bake")
+    (tmp_path / "again").mkdir()
+    run = SimpleNamespace(path=lambda stage, *names: tmp_path.joinpath("one", stage, *names))
+    assert baking._secret(run, tmp_path / "again", Keyless()) == first
+    asked = baking.asked(SimpleNamespace(bake=Bake(decoys=True), exports=(), base=Base("x")), Keyless())  # type: ignore[arg-type]
+    assert asked["signer"] == "sigstore:"
+
+
 def test_a_key_that_does_not_sign_is_an_error(tmp_path: Path) -> None:
     from safeflux_signing.errors import refusal
 

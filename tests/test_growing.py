@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from test_release_tiny import POLICY, _coin
+
+sys.path.insert(0, str(Path(__file__).parent / "signing"))  # the stand-in for Sigstore serves three directories of tests
+from sigstore_fakes import ACME, Sigstore
+from sigstore_services import Services, token, write_config
 
 from safeflux import check, report
 from safeflux.errors import PlanError, StageError, TrustError, WorkspaceError
@@ -19,7 +25,9 @@ from safeflux.train import goals
 from safeflux.verify import verify
 from safeflux_cli.main import run
 from safeflux_signing import keys, sign
+from safeflux_signing.keynames import SigstoreName
 from safeflux_signing.signers import load
+from safeflux_signing.trust import TrustedKey, TrustStore
 
 __all__ = ["_coin"]
 pytestmark = pytest.mark.usefixtures("_coin")
@@ -115,11 +123,36 @@ def test_what_others_signed_does_not_stay_and_that_is_said(run_: Path, tmp_path:
     alone = tmp_path / "alone"
     shutil.copytree(run_ / "release", alone)
     sign.add_claim(alone, auditor, public[:1], ("urn:acme:note:v1", {"said": "fine"}))
-    with pytest.raises(TrustError, match="is not what this key signed"):
+    with pytest.raises(TrustError, match="does not verify"):
         grow(alone, [FP8], key=load(run_ / "work" / "demo.key"))
     grow(alone, [FP8], key=load(run_ / "work" / "demo.key"), signed_by=public[1:])
     assert "urn:acme:note:v1 was signed by somebody else" in caplog.text
     assert not [claim for claim in verify(alone, public).claims if not claim.required]
+
+
+def test_who_keeps_no_key_signs_anew_what_a_trust_file_knows_it_by(run_: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("sigstore", reason="sigstore is not installed: pip install 'safeflux[sigstore]'")
+    monkeypatch.setenv("SIGSTORE_ID_TOKEN", token())
+    services = Services(Sigstore()).attach(monkeypatch)
+    keyless = load(SigstoreName(write_config(services.sigstore, tmp_path / "sigstore.json")))
+    services.sigstore.write_root(tmp_path / "root.json")
+    store = TrustStore(identities=(ACME,), sigstore_root="root.json", home=tmp_path)
+    before = verify(run_ / "release", [keys.load_public(run_ / "work" / "demo.pub")])
+    assert before.release is not None
+    alone = tmp_path / "alone"
+    shutil.copytree(run_ / "release", alone)
+    line = (alone / "claims.jsonl").read_bytes().splitlines(keepends=True)[0]
+    rest = [(one.predicate_type, one.predicate) for one in before.claims[1:]]
+    by_key = replace(store, entries=(TrustedKey(keys.load_public(run_ / "work" / "demo.pub"), "Acme"),))
+    sign.sign(alone, keyless, release_id=before.release.release_id, sequence=1, name=before.release.name, claims=rest, commitment=line)
+    with pytest.raises(TrustError, match="name a trust file"):
+        grow(alone, [FP8], key=keyless)
+    with pytest.raises(TrustError, match="key-unknown"):
+        grow(alone, [FP8], key=keyless, signed_by=store)
+    grow(alone, [FP8], key=keyless, signed_by=by_key)
+    after = verify(alone, by_key)
+    assert after.identity == ACME
+    assert [one.identity for one in after.claims] == [None, *[ACME] * len(rest)]
 
 
 def test_what_cannot_be_added_is_refused_first(run_: Path, tiny: Path, tmp_path: Path) -> None:
@@ -132,7 +165,7 @@ def test_what_cannot_be_added_is_refused_first(run_: Path, tiny: Path, tmp_path:
     with pytest.raises(PlanError, match="the release was made from a base with digest"):
         grow(directory, [Choice("delta")], key=key, base=str(directory))
     keys.new(tmp_path / "other.key", None)
-    with pytest.raises(TrustError, match="is not what this key signed"):
+    with pytest.raises(TrustError, match="does not verify"):
         grow(directory, [FP8], key=load(tmp_path / "other.key"))
     assert tree(directory) == before
     grow(directory, [FP8], key=key)

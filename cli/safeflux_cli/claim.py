@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from safeflux_cli.keyfiles import key_name, load_private, passphrase_options, read_passphrase, refusing, signers_of
+from safeflux_cli.keyfiles import key_name, load_signer, passphrase_options, read_passphrase, refusing, signers_of
 
 if TYPE_CHECKING:
     from safeflux_signing.keynames import KeyName
+    from safeflux_signing.signers import AnySigner
 
 FILE = click.Path(path_type=Path)
 MAX_BYTES = 16 << 20
@@ -21,9 +22,21 @@ MAX_BYTES = 16 << 20
 @click.argument("predicate", type=FILE)
 @click.option("--type", "kind", required=True, metavar="TYPE", help="What it says: test-result, erasure-report, or a predicate type (URI).")
 @click.option(
-    "--key", required=True, type=key_name, metavar="PRIVATE", help="Private key to sign with: PEM file, pkcs11:... (RFC 7512) or exec:..."
+    "--key",
+    required=True,
+    type=key_name,
+    metavar="PRIVATE",
+    help="Private key to sign with: PEM file, pkcs11:... (RFC 7512), exec:... or sigstore:",
 )
-@click.option("--signed-by", "signers", multiple=True, required=True, type=FILE, metavar="PUB", help="Whose signature it has; repeatable.")
+@click.option(
+    "--signed-by",
+    "signers",
+    multiple=True,
+    required=True,
+    type=FILE,
+    metavar="PUB",
+    help="Whose signature it has; repeatable. Or a trust file (.toml).",
+)
 @passphrase_options
 @click.pass_context
 def claim(
@@ -43,7 +56,7 @@ def claim(
     asks for the claim with `safeflux verify --require TYPE@auditor`: nobody else would notice if it were taken away again.
     """
     from safeflux.verify import ERASURE_REPORT
-    from safeflux_signing import keys, sign, smallfiles, strictjson
+    from safeflux_signing import sign, smallfiles, strictjson
     from safeflux_signing.claims import TEST_RESULT
 
     short = {"test-result": TEST_RESULT, "erasure-report": ERASURE_REPORT}
@@ -51,7 +64,17 @@ def claim(
         raise click.BadParameter(f"{kind!r} is none of {', '.join(short)}, and no predicate type (a URI).", param_hint="--type")
     with refusing(ctx):
         said = strictjson.loads(smallfiles.read(predicate, MAX_BYTES, "predicate-unreadable"), str(predicate))
-        private = load_private(key, read_passphrase(passphrase_file, passphrase_env, passphrase_fd))
-        written = sign.add_claim(directory, private, signers_of(directory, signers), (short.get(kind, kind), said))
+        signer = load_signer(key, read_passphrase(passphrase_file, passphrase_env, passphrase_fd))
+        written = sign.add_claim(directory, signer, signers_of(directory, signers), (short.get(kind, kind), said))
     click.echo(f"claimed  {short.get(kind, kind)}")
-    click.echo(f"in       {written}, with key {keys.key_id(private.public_key())}")
+    click.echo(f"in       {written}, {_how(directory, signer)}")
+
+
+def _how(directory: Path, signer: AnySigner) -> str:
+    """With which key the last claim is signed, or under whose certificate."""
+    from safeflux_cli.inspect_claims import by
+    from safeflux_signing import signers, unverified
+
+    if isinstance(signer, signers.Certified):
+        return f"under a {by(unverified.look(directory).claims[-1].signer)}"
+    return f"with key {signers.ident(signer)}"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from safeflux_cli.keyfiles import key_name, load_private, passphrase_options, read_passphrase, refusing
+from safeflux_cli.keyfiles import key_name, load_signer, passphrase_options, read_passphrase, refusing, signers_of
 from safeflux_cli.making import loudness, threads_option, use_threads, watched
 
 if TYPE_CHECKING:
@@ -49,10 +49,20 @@ def _format(ctx: click.Context, param: click.Parameter, given: tuple[str, ...]) 
     help="single-file, fp8, gguf, onnx, delta or diffusers, with options as in gguf:keys=diffusers; may be repeated.",
 )  # fmt: skip
 @click.option(
-    "--key", required=True, type=key_name, metavar="KEY", help="The key it was signed with: PEM file, pkcs11:... (RFC 7512) or exec:..."
+    "--key",
+    required=True,
+    type=key_name,
+    metavar="KEY",
+    help="The key it was signed with: PEM file, pkcs11:... (RFC 7512), exec:... or sigstore:",
 )
 @click.option("--base", metavar="BASE", help="The model it was made from, a directory or builtin:flux-mini; the delta needs it.")
-@click.option("--signed-by", multiple=True, type=click.Path(path_type=Path), metavar="PUB", help="Who else has signed it; repeatable.")
+@click.option(
+    "--signed-by",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="PUB",
+    help="Who else has signed it; repeatable. Or a trust file (.toml).",
+)
 @passphrase_options
 @threads_option
 @click.option("--json", "as_json", is_flag=True, help="Print what the report says of the new formats, as JSON.")
@@ -74,17 +84,15 @@ def export(
     quiet = loudness(ctx, verbose, quiet)
     use_threads(threads)
     with refusing(ctx):
-        from safeflux_signing import keys
-
-        private = load_private(key, read_passphrase(passphrase_file, passphrase_env, passphrase_fd))
-        others = [keys.load_public(path) for path in signed_by]
+        signer = load_signer(key, read_passphrase(passphrase_file, passphrase_env, passphrase_fd))
+        others = signers_of(directory, signed_by)
     with watched([], quiet or as_json) as watch:
         from safeflux.growing import grow
 
         def tell(what: str, done: int, total: int) -> None:
             watch(f"export: {what}", done, total)
 
-        made = grow(directory, formats, key=private, base=base, signed_by=others, progress=tell)
+        made = grow(directory, formats, key=signer, base=base, signed_by=others, progress=tell)
     if as_json:
         click.echo(json.dumps({"release": str(made.release_dir), "sequence": made.sequence, "exports": list(made.exports)}, indent=2))
     elif not quiet:

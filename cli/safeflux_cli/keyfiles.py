@@ -14,7 +14,8 @@ import click
 if TYPE_CHECKING:
     from safeflux_signing.keynames import KeyName
     from safeflux_signing.keys import PublicKey
-    from safeflux_signing.signers import SigningKey
+    from safeflux_signing.signers import AnySigner, SigningKey
+    from safeflux_signing.trust import TrustStore
 
 
 def key_name(text: str) -> KeyName:
@@ -62,18 +63,26 @@ def read_passphrase(passphrase_file: Path | None, passphrase_env: str | None, pa
     return text.removesuffix(b"\n").removesuffix(b"\r")
 
 
+def load_signer(key: KeyName, passphrase: bytes | None) -> AnySigner:
+    """Whoever is named: as ``load_private``, or somebody whom Sigstore certifies."""
+    from safeflux_signing import signers
+    from safeflux_signing.keynames import SigstoreName
+
+    return signers.load(key) if isinstance(key, SigstoreName) else load_private(key, passphrase)
+
+
 def load_private(key: KeyName, passphrase: bytes | None) -> SigningKey:
     """The private key, asking for its passphrase or PIN if it needs one and somebody is there to answer."""
     from safeflux_signing import signers
     from safeflux_signing.errors import InputError
 
     try:
-        return signers.load(key, passphrase)
+        return signers.load_key(key, passphrase)
     except InputError as error:
         if error.findings[0].code != "passphrase-needed" or not asking():
             raise
     asked = str(click.prompt(f"{'Passphrase' if isinstance(key, Path) else 'PIN'} of {key}", hide_input=True, err=True))
-    return signers.load(key, asked.encode("utf-8"))
+    return signers.load_key(key, asked.encode("utf-8"))
 
 
 def refuse_shipped(directory: Path, files: Iterable[Path]) -> None:
@@ -84,13 +93,27 @@ def refuse_shipped(directory: Path, files: Iterable[Path]) -> None:
         raise click.UsageError(f"{wrong}.")
 
 
-def signers_of(directory: Path, files: Iterable[Path]) -> list[PublicKey]:
-    """The public keys in ``files``, of whoever has signed the release ``directory``. Raises InputError, and UsageError as above."""
-    from safeflux_signing import keys
+def signers_of(directory: Path, files: Iterable[Path]) -> TrustStore | list[PublicKey]:
+    """The public keys in ``files``, of whoever has signed the release ``directory``; of one file that ends in .toml all whom it trusts.
+
+    Raises InputError, and UsageError as above.
+    """
+    from safeflux.verify import sources
+    from safeflux_signing import keys, trustfile
 
     files = list(files)
-    refuse_shipped(directory, files)
-    return [keys.load_public(file) for file in files]
+    store = trustfile.read(files[0]) if len(files) == 1 and files[0].suffix == ".toml" else None
+    refuse_shipped(directory, [*files, *(sources(store) if store else ())])
+    return store or [keys.load_public(file) for file in files]
+
+
+def trusting(directory: Path, public: Path | None) -> str:
+    """By what the release ``directory``, just signed, is verified: a key, or a trust file that has whom a certificate in it names."""
+    from safeflux_cli.inspect_claims import by
+    from safeflux_signing import unverified
+
+    signer = None if public else unverified.look(directory).signer
+    return f"--trust TRUST.toml  # {by(signer)}" if signer and signer.identity else f"--key {public or 'PUBLIC_KEY'}"
 
 
 def asking() -> bool:

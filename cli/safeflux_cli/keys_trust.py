@@ -173,7 +173,15 @@ def apply(ctx: click.Context, statement: Path, trust_file: Path | None) -> None:
 @click.option(
     "--key", required=True, type=key_name, metavar="PRIVATE", help="Private key to sign with: PEM file, pkcs11:... (RFC 7512) or exec:..."
 )
-@click.option("--signed-by", "signers", multiple=True, required=True, type=FILE, metavar="PUB", help="Whose signature it has; repeatable.")
+@click.option(
+    "--signed-by",
+    "signers",
+    multiple=True,
+    required=True,
+    type=FILE,
+    metavar="PUB",
+    help="Whose signature it has; repeatable. Or a trust file (.toml).",
+)
 @passphrase_options
 @click.pass_context
 def cosign(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from safeflux_cli.keyfiles import key_name, load_private, passphrase_options, read_passphrase
+from safeflux_cli.keyfiles import key_name, load_signer, passphrase_options, read_passphrase, trusting
 from safeflux_cli.progress import Progress
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from safeflux.release import ReleaseResult
     from safeflux.types import Report
     from safeflux_signing.keynames import KeyName
-    from safeflux_signing.signers import SigningKey
+    from safeflux_signing.signers import AnySigner
 
 SCHEMA = "safeflux-release/1"
 NOT_PASSED, INTERRUPTED = 1, 130
@@ -44,7 +44,7 @@ _OPTIONS = (
         "--key",
         type=key_name,
         metavar="KEY",
-        help="Private key to sign with, if not the policy's: PEM file, pkcs11:... (RFC 7512) or exec:...",
+        help="Private key to sign with, if not the policy's: PEM file, pkcs11:... (RFC 7512), exec:... or sigstore:",
     ),
     passphrase_options,
     threads_option,
@@ -137,7 +137,7 @@ def cores() -> int:
         return len(allowed)
 
 
-def _signer(policy: Policy, key: KeyName | None, passphrase: bytes | None) -> tuple[SigningKey | None, Path | None]:
+def _signer(policy: Policy, key: KeyName | None, passphrase: bytes | None) -> tuple[AnySigner | None, Path | None]:
     """The key named here or in the policy, unlocked, and its public half; None leaves it to the release (a demo key, or none)."""
     from safeflux.errors import PlanError
     from safeflux_signing.errors import SigningError
@@ -147,7 +147,7 @@ def _signer(policy: Policy, key: KeyName | None, passphrase: bytes | None) -> tu
     if key is None:
         return None, None
     try:
-        signer = load_private(key, passphrase)
+        signer = load_signer(key, passphrase)
     except SigningError as error:
         raise PlanError("\n".join(f"{finding}\n    {finding.remedy}" for finding in error.findings)) from error
     return signer, public_file(key)
@@ -195,7 +195,7 @@ def _summary(result: ReleaseResult, public: Path | None) -> None:
         click.echo(f"\nNot signed. The files are in {result.release_dir}; --allow-failing would sign them, and say that they failed.")
         return
     click.echo(f"\nPublish  {result.release_dir}\nReport   {result.release_dir / 'erasure_report.html'}")
-    click.echo(f"Verify   safeflux verify {result.release_dir} --key {public or 'PUBLIC_KEY'}")
+    click.echo(f"Verify   safeflux verify {result.release_dir} {trusting(result.release_dir, public)}")
 
 
 def limited_lines(report: Report) -> None:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from safeflux_signing.claims import Claim
     from safeflux_signing.commitments import Commitment
     from safeflux_signing.errors import Finding, SigningError
+    from safeflux_signing.trust import TrustedIdentity
     from safeflux_signing.verify import Verified
 
 SCHEMA = "safeflux-verify/1"
@@ -72,7 +73,8 @@ def _claim(claim: Claim) -> str:
     if claim.commitment:
         fixed, earlier = claim.commitment.fixed, len(claim.commitment.earlier)
         after = f"; after audits under {earlier} other{'s' if earlier > 1 else ''}" if earlier else ""
-        return f"{claim.predicate_type} ({claim.commitment.name}, fixed {fixed.time:%Y-%m-%d %H:%M:%S} UTC{after})"
+        logged = f", logged {claim.logged:%Y-%m-%d %H:%M:%S} UTC" if claim.logged else ""
+        return f"{claim.predicate_type} ({claim.commitment.name}, fixed {fixed.time:%Y-%m-%d %H:%M:%S} UTC{logged}{after})"
     if claim.required:
         return claim.predicate_type
     whose = f"{claim.publisher}, {claim.role}" if claim.publisher else f"key {claim.key_id}"
@@ -100,7 +102,7 @@ def _accepted_json(directory: Path, verified: Verified, met: Met) -> dict[str, o
         "exit_code": 0,
         "key": verified.key_id,
         "publisher": verified.publisher or None,
-        "identity": verified.identity and {"identity": verified.identity.identity, "issuer": verified.identity.issuer},
+        "identity": verified.identity and _identity_json(verified.identity),
         "cosigners": list(verified.cosigners),
         "release": release and {"id": release.release_id, "sequence": release.sequence, "created": f"{release.created:%Y-%m-%dT%H:%M:%SZ}"},
         "digests": dict(verified.digests),
@@ -114,6 +116,7 @@ def _accepted_json(directory: Path, verified: Verified, met: Met) -> dict[str, o
                 "publisher": claim.publisher or None,
                 "role": claim.role,
                 "commitment": claim.commitment and _commitment_json(claim.commitment),
+                **_certified_json(claim),
             }
             for claim in verified.claims
         ],
@@ -129,6 +132,19 @@ def _refused_json(directory: Path, error: SigningError, met: Met) -> dict[str, o
     findings = [_finding_json(finding) for finding in error.findings]
     common = {"schema": SCHEMA, "directory": str(directory), "verified": False, "exit_code": error.exit_code}
     return {**common, **nothing, "requirements": _met_json(met), "findings": findings}
+
+
+def _identity_json(identity: TrustedIdentity) -> dict[str, object]:
+    return {"identity": identity.identity, "issuer": identity.issuer}
+
+
+def _certified_json(claim: Claim) -> dict[str, object]:
+    """What there is to say only of a claim under a certificate."""
+    from safeflux_signing.strictjson import write_time
+
+    if claim.identity is None:
+        return {}
+    return {"identity": _identity_json(claim.identity), "logged": claim.logged and write_time(claim.logged)}
 
 
 def _commitment_json(commitment: Commitment) -> dict[str, object]:

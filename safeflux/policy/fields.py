@@ -203,7 +203,7 @@ def _report() -> dict[str, Any]:
 def _signing() -> dict[str, Any]:
     shape = _object(
         {
-            "key": _text("Private key file, pkcs11:... (RFC 7512) or exec:...; a relative path starts at the policy file", 1000),
+            "key": _text("Private key file, pkcs11:... (RFC 7512), exec:... or sigstore:; a relative path starts at the policy file", 1000),
             "demo": {"title": "Make a throw-away key, for trying out", "type": "boolean", "default": False},
             "publisher": _text("Who signs"),
         }

@@ -15,7 +15,7 @@ from safeflux.policy.shape import Shape
 from safeflux.policy.tree import Problem, parse
 from safeflux.prompts import NOUNS
 from safeflux_signing.errors import InputError
-from safeflux_signing.keynames import SCHEMES, ProgramName, named
+from safeflux_signing.keynames import SCHEMES, ProgramName, SigstoreName, named
 
 MAX_BYTES = 2**20
 _ATTACKS = ("none", "paraphrase", "ring-a-bell", "embedding-pgd")  # without further files, and within hours
@@ -153,4 +153,4 @@ def _key(key: str, source: Path | None) -> str:
         name = named(key)
     except InputError:
         return key
-    return name.below(Path(_absolute("", source))).written() if isinstance(name, ProgramName) else key
+    return name.below(Path(_absolute("", source))).written() if isinstance(name, ProgramName | SigstoreName) else key

@@ -118,8 +118,8 @@ class ReportSettings:
 
 @dataclass(frozen=True)
 class Signing:
-    """``key``: absolute path of a private key, or the name of one that lies in no file (pkcs11:..., exec:...). ``demo``: make a throw-away
-    key. Never both; neither leaves it to the command line."""
+    """``key``: absolute path of a private key, or the name of one that lies in no file (pkcs11:..., exec:..., sigstore:). ``demo``: make a
+    throw-away key. Never both; neither leaves it to the command line."""
 
     key: str | None = None
     demo: bool = False
