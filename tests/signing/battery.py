@@ -190,6 +190,11 @@ def _document() -> Iterator[str]:
     )
     yield from (f"- {tamper.what}" for tamper in NOT_SIGNED)
     yield (
+        "\nOf signatures and claims made with keys no byte can be changed unseen. Under a Sigstore certificate what is signed, its\n"
+        "signature and the certificate are bound to each other in the same way (`tests/signing/test_keyless_claims.py`); what a log and\n"
+        "time stamps say of them can be put in another way that is true as well, such as by the proof that the log gives a year later."
+    )
+    yield (
         "\n## After the verification\n\nA file that is exchanged, or written to, after the release was verified is not loaded by "
         "`safeflux.load`, which loads\nfrom private copies that were hashed (`tests/test_load.py`). With any other way of loading, nobody "
         "else may be able to write to the directory."
