@@ -12,7 +12,7 @@ from safeflux.policy import Policy
 TRAIN_PROMPTS = 40  # per concept: twice the paper's number, since half of them name something else as well
 PAPERS_PROMPTS = 20  # per concept: the paper's number, which its recipe keeps to
 CANDIDATES = 2.5  # pairs drawn for each one kept, since the paper's filter drops some
-EVERY, LOOK, KEPT = 10, 24, 42  # the mask: updates between looks, pictures a line then, of concepts and of what must stay
+EVERY, LOOK, KEPT = 10, 24, 48  # the mask: updates between looks, pictures a line then, of concepts and of what must stay
 SURE, TRIES = 64, 6  # the mask: pictures a line for sure, and how often in the end
 BATCH, FEWEST = 20, 2  # the mask: pictures in an update, and of a concept
 ATTACKED, UNDERWAY = 4, 3  # the mask: one picture in so many is attacked, so many attacks for each

@@ -116,9 +116,9 @@ class Goals:
         return moved
 
     def _lenient(self, measured: Mapping[str, float]) -> dict[str, float]:
-        """``measured``, but for one picture of each line: of so few, one says little."""
-        one = {line.name: (1 if line.keep else -1) / len(line.prompts) for line in self.often.lines}
-        return {name: value + one.get(name, 0.0) for name, value in measured.items()}
+        """``measured``, but for what may be chance in each line: of so few pictures, one says little."""
+        off = {line.name: line.let_off() if line.keep else -1 / len(line.prompts) for line in self.often.lines}
+        return {name: value + off.get(name, 0.0) for name, value in measured.items()}
 
     def _exposed(self, rates: Mapping[str, float]) -> float:
         """By how much attacks succeed more often than they should, all concepts together."""
@@ -151,15 +151,16 @@ class Goals:
                 state.adversary.hear(name, withstood[line], TRIED)
 
     def _judged(self, sure: Mapping[str, float]) -> dict[str, float]:
-        """What was measured for ``sure``, but for one picture of each line of neighbours where all that must stay keeps the limit together.
+        """What was measured for ``sure``, but for what may be chance in each line of neighbours where all that must stay keeps the limit
+        together.
 
-        Each line alone is of so few pictures that of many lines one would often miss it by chance.
+        Each line alone is of so few pictures that of many lines one would often miss it.
         """
-        pictures = {line.name: len(line.prompts) for line in self.sure.lines if line.keep}
-        lost = sum(n - round(n * sure[name]) for name, n in pictures.items())
-        if lost > LOST * (1 - self._limits.retained.value) * sum(pictures.values()):
+        kept = [line for line in self.sure.lines if line.keep]
+        lost = sum(len(line.prompts) - round(len(line.prompts) * sure[line.name]) for line in kept)
+        if lost > LOST * (1 - self._limits.retained.value) * sum(len(line.prompts) for line in kept):
             return dict(sure)
-        return dict(sure) | {name: min(1.0, sure[name] + 1 / n) for name, n in pictures.items() if name != GENERAL}
+        return dict(sure) | {line.name: min(1.0, sure[line.name] + line.let_off()) for line in kept if line.name != GENERAL}
 
     def unharmed(self, state: State) -> Callable[[Tensor], bool]:
         """Whether binary gates [units] do no worse than the best mask did, measured for sure.

@@ -20,12 +20,17 @@ GENERAL = "what must stay"
 
 @dataclass(frozen=True)
 class Line:
-    """One rate: over pairs of prompt and noise seed from which the base model draws what it should. ``keep``: the rate has to be high."""
+    """One rate: over pairs of prompt and noise seed from which the base model draws what it should. ``keep``: the rate has to be high.
+
+    ``others``: how many pairs it drew wrongly. Where it draws by a hair, any change loses some pictures and gains others; the audit counts
+    both, and here only what is lost is drawn.
+    """
 
     name: str
     prompts: tuple[Prompt, ...]
     seeds: tuple[int, ...]
     keep: bool
+    others: int = 0
 
     def rate(self, wrong: int) -> float:
         """If so many pictures are not as they should be."""
@@ -35,10 +40,15 @@ class Line:
         """Whether that rate is beyond ``bound``."""
         return self.rate(wrong) < bound if self.keep else self.rate(wrong) > bound
 
+    def let_off(self) -> float:
+        """How much of the rate may be missing by chance: one picture, and half as many as the base model draws wrongly."""
+        return (1 + self.others // 2) / len(self.prompts)
+
     def without(self, dropped: Container[int]) -> Line:
         """Only the pairs whose places are not ``dropped``."""
         at = [i for i in range(len(self.prompts)) if i not in dropped]
-        return replace(self, prompts=tuple(self.prompts[i] for i in at), seeds=tuple(self.seeds[i] for i in at))
+        fewer = len(self.prompts) - len(at)
+        return replace(self, prompts=tuple(self.prompts[i] for i in at), seeds=tuple(self.seeds[i] for i in at), others=fewer)
 
 
 def beside(concept: str) -> str:
