@@ -1,6 +1,7 @@
 """Put the trained parts together as a stock FluxPipeline directory.
 
-Configs and tokenizers are written as transformers 4 wrote them, so that older and newer versions of diffusers both load it.
+Configs, tokenizers and CLIP's weights are written as transformers 4 wrote them, so that older and newer versions of diffusers both load
+it.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import diffusers
 from diffusers import AutoencoderTiny, FlowMatchEulerDiscreteScheduler
+from safetensors.torch import load_file, save_file
 
 from safeflux.mini.flux import Trainee
 from safeflux.mini.text import T5_LENGTH
@@ -38,6 +40,7 @@ def assemble(trainee: Trainee, vae: AutoencoderTiny, out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     trainee.transformer.save_pretrained(out / "transformer")
     trainee.clip.save_pretrained(out / "text_encoder")
+    _older_names(out / "text_encoder" / "model.safetensors")
     trainee.t5.save_pretrained(out / "text_encoder_2")
     vae.save_pretrained(out / "vae")
     FlowMatchEulerDiscreteScheduler(shift=1.0).save_pretrained(out / "scheduler")
@@ -46,6 +49,13 @@ def assemble(trainee: Trainee, vae: AutoencoderTiny, out: Path) -> None:
     _write(out / "model_index.json", _INDEX)
     _write(out / "generation_config.json", HOW_TO_DRAW)
     _tidy(out)
+
+
+def _older_names(path: Path) -> None:
+    """CLIP's weights by the names that every version knows. By those that transformers 5 gives a CLIP that it made itself, transformers 4
+    finds none of them, goes on with random ones, and only warns."""
+    tensors = load_file(path)
+    save_file({f"text_model.{name.removeprefix('text_model.')}": tensor for name, tensor in tensors.items()}, path, {"format": "pt"})
 
 
 def _tidy(out: Path) -> None:

@@ -68,6 +68,7 @@ def write_t5_tokenizer(sentences: list[str], directory: Path) -> None:
     ).save_pretrained(directory)
     path = directory / "tokenizer_config.json"
     config = json.loads(path.read_text()) | {"tokenizer_class": "T5TokenizerFast", "model_max_length": T5_LENGTH}
+    config.pop("extra_special_tokens", None)  # an empty list, which transformers 4 stops at
     path.write_text(json.dumps(config, indent=2))
 
 

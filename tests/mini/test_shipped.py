@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import random
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from diffusers import FluxPipeline
+from older import DONE, OLDER, WITHOUT, run
+from safetensors import safe_open
+from safetensors.torch import load_file
 
 from safeflux import prompts
 from safeflux.mini import detector, embedder
@@ -47,6 +51,23 @@ def test_the_stock_pipeline_draws_the_same_pictures() -> None:
     stock = pipe(texts, **how, generator=[torch.Generator().manual_seed(s) for s in (1, 2)], output_type="np").images
     ours = Flux1.load(MINI / "model").draw(texts, [1, 2], steps=4)
     assert np.abs(ours / 255 - stock).max() <= 0.5 / 255 + 1e-5
+
+
+@pytest.mark.skipif(not OLDER, reason=WITHOUT)
+def test_older_versions_of_diffusers_and_transformers_draw_the_same(tmp_path: Path) -> None:
+    drawn = []
+    for python in (str(OLDER), sys.executable):
+        assert run(python, ("draw", str(MINI / "model"), str(tmp_path / "drawn"), "a sword", "a cat in a meadow")) == [DONE]
+        drawn.append(load_file(tmp_path / "drawn"))
+    for what, tolerance in (("sequence", 1e-6), ("pooled", 1e-6), ("latents", 1e-5)):
+        assert (drawn[0][what] - drawn[1][what]).abs().max() <= tolerance * drawn[1][what].abs().max(), what
+
+
+def test_its_files_are_those_that_transformers_4_reads() -> None:
+    with safe_open(MINI / "model" / "text_encoder" / "model.safetensors", "pt") as file:
+        assert all(name.startswith("text_model.") for name in file.keys())  # noqa: SIM118
+    told = json.loads((MINI / "model" / "tokenizer_2" / "tokenizer_config.json").read_text())
+    assert "extra_special_tokens" not in told
 
 
 @pytest.mark.parametrize(("category", "each", "floor"), [("object", 3, 0.93), ("style", 8, 0.85), ("character", 8, 0.85)])
