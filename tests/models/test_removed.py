@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import AutoModel, FluxPipeline, FluxTransformer2DModel
+from older import OLDER, WITHOUT
 from safetensors.torch import save_file
 from test_bake import random_mask
 from torch import Tensor
@@ -45,6 +47,7 @@ for name, load in ways.items():
         print(name, type(error).__name__, error, sep=" | ")
 assert "safeflux" not in sys.modules
 
+sys.path[:0] = sys.argv[2:]
 import numpy as np, safeflux
 pipeline = FluxPipeline.from_pretrained(root)
 pipeline.set_progress_bar_config(disable=True)
@@ -97,6 +100,19 @@ def test_without_safeflux_every_way_of_loading_ends_in_one_line_that_says_what_t
         name, kind, said = line.split(" | ", 2)
         assert kind == "ValueError", line
         assert "import safeflux" in said, name
+    assert last == "SafeFluxTransformer2DModel True"
+
+
+@pytest.mark.skipif(not OLDER, reason=WITHOUT)
+def test_an_older_diffusers_says_what_is_missing_and_with_safeflux_loads_it(released: Path, tmp_path: Path) -> None:
+    """Neither the package nor its requirements are installed there: ``import safeflux``, from wherever it lies, is enough."""
+    command = [str(OLDER), "-P", "-W", "ignore", "-c", STOCK, str(released), str(Path(safeflux.__file__).parent.parent)]
+    done = subprocess.run(command, env=os.environ | {"PYTHONPATH": ""}, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    *lines, last = done.stdout.splitlines()
+    told = [line.split(" | ", 2)[1:] for line in lines]
+    assert [kind for kind, _ in told] == ["ModuleNotFoundError"] * 2 + ["ValueError"] * 4 + ["ModuleNotFoundError"]
+    assert all(said == "No module named 'safeflux'" if kind == "ModuleNotFoundError" else "import safeflux" in said for kind, said in told)
     assert last == "SafeFluxTransformer2DModel True"
 
 
