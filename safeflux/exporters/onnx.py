@@ -18,6 +18,7 @@ from diffusers import FluxPipeline
 from torch import Tensor
 
 from safeflux.errors import StageError
+from safeflux.models.older_tokenizers import readable, readable_index
 from safeflux.models.onnx_graphs import Graph, graphs
 from safeflux.models.quiet import quiet
 from safeflux.models.removed import transformer_class
@@ -67,7 +68,8 @@ def onnx(
     shutil.copyfile(baked / "model_index.json", out / "model_index.json")
     for name in _COPIED:
         shutil.copytree(base / name, out / name)
-        _older(out / name / "tokenizer_config.json")
+        readable(out / name)
+    readable_index(out / "model_index.json")
     return sorted(path for path in out.rglob("*") if path.is_file())
 
 
@@ -78,14 +80,6 @@ def _configure(source: Path, target: Path, vae: Any) -> None:
         return
     told = json.loads(source.read_text(encoding="utf-8")) | {"block_out_channels": list(vae.config.block_out_channels)}
     target.write_text(json.dumps(told, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-
-
-def _older(path: Path) -> None:
-    """optimum needs transformers 4, which stops at the empty list that transformers 5 writes where there are no extra tokens."""
-    told = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    if told.get("extra_special_tokens") == []:
-        del told["extra_special_tokens"]
-        path.write_text(json.dumps(told, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 @torch.no_grad()

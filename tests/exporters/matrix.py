@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import versions
 from test_bake import random_mask
 from tiny import transformer
 
@@ -174,11 +175,14 @@ def document() -> str:
         "|---|---|---|---|",
         *(f"| {row.layout} | {row.format} | {row.consumer} | {row.says} |" for row in ROWS),
         "",
-        "ONNX in onnxruntime and in optimum's `ORTFluxPipeline`: `tests/exporters/test_export_onnx.py`. The original layout at FLUX.1's",
-        "full width, bit for bit: `tests/exporters/test_single_file.py`. Both take minutes (`pytest -n 0 -m slow`).",
+        "ONNX in onnxruntime and in optimum's `ORTFluxPipeline`: `tests/exporters/test_export_onnx.py`; the same of the embedded FLUX,",
+        "pruned, and what the detector says of the pictures: `tests/exporters/test_onnx_mini.py`. The original layout at FLUX.1's full",
+        "width, bit for bit: `tests/exporters/test_single_file.py`. All take minutes (`pytest -n 0 -m slow`).",
         "",
         "A release of layout `removed` writes its other formats from a dense bake of the same mask. `safeflux export` has only the root",
         "of a release, so there the refusals above hold.",
+        "",
+        *versions.text(),
         "",
         "What `torch.compile` costs where neurons were cut out: [compiling.md](compiling.md).",
     ]
