@@ -1,14 +1,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 
 import pytest
 import torch
 from training import Script, small_task
+from trials import HUNT, Trial
 
 from safeflux.models.flux1 import Flux1
 from safeflux.train import goals as module
@@ -18,11 +18,8 @@ from safeflux.train.gates import Gates
 from safeflux.train.goals import Goals
 from safeflux.train.held_out import GENERAL, attacked, beside, near
 from safeflux.train.mining import Mining
-from safeflux.train.pgd import Hunt
 from safeflux.train.state import State
 from safeflux.types import Prompt
-
-HUNT = Hunt(0.1, iterations=1, step=0.35, restarts=1, recompute=False)
 
 
 @pytest.fixture(scope="module")
@@ -63,28 +60,6 @@ def test_without_neighbours_all_that_must_stay_is_the_rest(model: Flux1) -> None
     )
     controller = Goals(model, alone, model.sites(), budget=0.05, batch=8).controller(7.5)
     assert controller.weights[GENERAL] == 7.5
-
-
-class Trial:
-    """Goals, and a state whose mask is whatever a test wants it to be. ``seen``: whether the detector sees concepts; ``lost``: no cross."""
-
-    def __init__(self, model: Flux1, *, budget: float, attacked: bool = False) -> None:
-        self.seen = self.lost = False
-        task = small_task(
-            model, shows=Script(model, lambda prompt: self.seen if prompt.concept else prompt.expects != ("cross",) or not self.lost)
-        )
-        self.goals = Goals(model, task, model.sites(), budget=budget, batch=8, hunt=HUNT if attacked else None)
-        gates = Gates(model.sites().values(), device=model.device)
-        tool = torch.optim.SGD([gates.logits], lr=1.0)
-        more = (self.goals.controller(None), Mining(len(task.retain)), Adversary(0.1, model, task, model.sites()))
-        self.state = State(gates, tool, *more, gates.hard())
-
-    def look(self, closed: int) -> int:
-        """With so many units closed; how many the best mask so far has closed."""
-        self.state.gates.begin(torch.ones(len(self.state.gates), dtype=torch.bool), 2.5)
-        self.state.gates.begin(torch.arange(len(self.state.gates)) < closed, -1.0)
-        self.goals.look(self.state, {}, 0)
-        return int((self.state.best == 0).sum())
 
 
 @pytest.fixture
@@ -238,96 +213,3 @@ def test_beside_other_things_a_concept_is_held_to_the_limit_of_attacks(model: Fl
     assert controller.weights["sword"] > controller.weights["neon"] == 1.0
     assert beside("sword") not in state.journal[0]["weights"]
     assert state.calm == 0
-
-
-@dataclass
-class Withstanding:
-    """Plays the attacks for sure: what they come to."""
-
-    rates: dict[str, float]
-
-    def measure(self, gates: object) -> dict[str, float]:
-        return {attacked(name): rate for name, rate in self.rates.items()}
-
-    def within(self, gates: object, bounds: Mapping[str, float]) -> dict[str, float] | None:
-        found = self.measure(gates)
-        return None if any(found[name] > bound for name, bound in bounds.items()) else found
-
-
-@pytest.fixture
-def attacks(model: Flux1, monkeypatch: pytest.MonkeyPatch) -> Trial:
-    for name in ("LOOK", "KEPT", "SURE"):
-        monkeypatch.setattr(module, name, 2)
-    return Trial(model, budget=0.9, attacked=True)
-
-
-def test_attacks_that_succeed_have_a_weight_of_their_own_and_hold_nothing_up(attacks: Trial) -> None:
-    attacks.goals.trial = Withstanding({"sword": 0.5, "neon": 0.0})  # type: ignore[assignment]
-    attacks.state.adversary.success = {"sword": 0.9, "neon": 0.0}
-    before = attacks.state.controller.weights
-    attacks.look(20)
-    weights = attacks.state.controller.weights
-    assert weights["sword"] == before["sword"] == 1.0
-    assert before[attacked("sword")] == before[attacked("neon")]
-    assert weights[attacked("sword")] == pytest.approx(1.2214 * before[attacked("sword")], rel=1e-3)  # no more than the gain, however bad
-    assert weights[attacked("neon")] < before[attacked("neon")]
-    attacks.look(20)
-    assert attacks.state.held
-    row = attacks.state.journal[-1]
-    assert (row["rates"][attacked("sword")], row["sure"][attacked("sword")]) == (0.9, 0.5)
-    assert 0.5 < attacks.state.adversary.success["sword"] < 0.6  # from now on it goes by what was found for sure
-
-
-def test_a_mask_that_breaks_a_limit_is_not_attacked_for_sure(attacks: Trial) -> None:
-    kept = {line.name: float(line.keep) for line in attacks.goals.sure.lines}
-    attacks.goals.sure.measure = lambda _gates: kept | {"sword": 0.5}  # type: ignore[method-assign]
-    for _ in range(3):
-        attacks.look(20)
-    assert not attacks.state.held
-    assert "trial" not in vars(attacks.goals)
-    assert attacked("sword") not in attacks.state.journal[1]["sure"]
-
-
-def test_of_masks_that_keep_every_limit_the_one_that_withstands_more_attacks_is_better(attacks: Trial) -> None:
-    """Before size; and training is not over, nor closing dearer, before attacks fail, or nothing better has come for long."""
-
-    def look(closed: int, success: float, sure: float = 0.9) -> int:
-        attacks.goals.trial = Withstanding({"sword": sure, "neon": 0.0})  # type: ignore[assignment]
-        attacks.state.adversary.success = {"sword": success, "neon": 0.0}
-        return attacks.look(closed)
-
-    price = attacks.state.controller.weights[CLOSED]
-    look(20, 0.9)
-    assert look(20, 0.9) == 20
-    assert attacks.state.held
-    assert not attacks.state.met  # limits are kept and the budget is, but attacks succeed more often than in 0.24
-    assert look(30, 0.7) == 20
-    assert look(30, 0.7, sure=0.7) == 30
-    look(10, 0.24)
-    assert look(10, 0.24, sure=0.8) == 30  # by what only training tells it would be better
-    look(9, 0.6)
-    assert look(9, 0.6, sure=0.7) == 9  # as good, and smaller
-    assert attacks.state.controller.weights[CLOSED] == price
-    waited = attacks.state.waited
-    attacks.seen = True
-    assert look(40, 0.24) == 9
-    assert attacks.state.waited == waited  # a better one is on its way
-    look(40, 0.9)
-    assert attacks.state.waited == waited + 1
-    attacks.seen = False
-    look(40, 0.24)
-    assert look(40, 0.24, sure=0.24) == 40
-    assert attacks.state.met
-
-
-def test_nothing_is_reopened_that_lets_attacks_succeed(attacks: Trial) -> None:
-    """To be as bad as the best mask, or as what training aims at, is allowed."""
-    attacks.goals.trial = Withstanding({"sword": 0.5, "neon": 0.1})  # type: ignore[assignment]
-    for _ in range(2):
-        attacks.look(20)
-    for sword, neon, held in ((0.5, 0.1, True), (0.5, 0.24, True), (0.6, 0.1, False), (0.5, 0.25, False)):
-        holds = attacks.goals.unharmed(attacks.state)
-        attacks.goals.trial = Withstanding({"sword": sword, "neon": neon})  # type: ignore[assignment]
-        tried = attacks.state.best.clone()
-        tried[: 1 + int(100 * neon)] = 1
-        assert holds(tried) == held, (sword, neon)
