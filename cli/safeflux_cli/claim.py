@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from safeflux_cli.keyfiles import key_name, load_signer, passphrase_options, read_passphrase, refusing, signers_of
+from safeflux_cli.keyfiles import key_name, load_signer, passphrase_options, read_passphrase, refusing, signed_by_option, signers_of
 
 if TYPE_CHECKING:
     from safeflux_signing.keynames import KeyName
@@ -28,15 +28,7 @@ MAX_BYTES = 16 << 20
     metavar="PRIVATE",
     help="Private key to sign with: PEM file, pkcs11:... (RFC 7512), exec:... or sigstore:",
 )
-@click.option(
-    "--signed-by",
-    "signers",
-    multiple=True,
-    required=True,
-    type=FILE,
-    metavar="PUB",
-    help="Whose signature it has; repeatable. Or a trust file (.toml).",
-)
+@signed_by_option
 @passphrase_options
 @click.pass_context
 def claim(

@@ -41,6 +41,17 @@ def passphrase_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option("--passphrase-file", type=click.Path(path_type=Path), metavar="F", help="Read the passphrase from file F.")(command)
 
 
+signed_by_option = click.option(
+    "--signed-by",
+    "signers",
+    multiple=True,
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="PUB",
+    help="Whose signature it has; repeatable. Or a trust file (.toml).",
+)
+
+
 def read_passphrase(passphrase_file: Path | None, passphrase_env: str | None, passphrase_fd: int | None) -> bytes | None:
     """The passphrase from wherever ``passphrase_options`` put it, without the line break at its end; None if no place was named."""
     if passphrase_file is not None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from safeflux_cli.keyfiles import key_name, load_private, passphrase_options, read_passphrase, refusing, signers_of
+from safeflux_cli.keyfiles import key_name, load_private, passphrase_options, read_passphrase, refusing, signed_by_option, signers_of
 
 if TYPE_CHECKING:
     from safeflux_signing.keynames import KeyName
@@ -173,15 +173,7 @@ def apply(ctx: click.Context, statement: Path, trust_file: Path | None) -> None:
 @click.option(
     "--key", required=True, type=key_name, metavar="PRIVATE", help="Private key to sign with: PEM file, pkcs11:... (RFC 7512) or exec:..."
 )
-@click.option(
-    "--signed-by",
-    "signers",
-    multiple=True,
-    required=True,
-    type=FILE,
-    metavar="PUB",
-    help="Whose signature it has; repeatable. Or a trust file (.toml).",
-)
+@signed_by_option
 @passphrase_options
 @click.pass_context
 def cosign(

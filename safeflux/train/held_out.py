@@ -78,15 +78,13 @@ def groups(task: TrainingTask, retain: Sequence[Prompt]) -> dict[str, list[int]]
 def planned(task: TrainingTask, *, seen: int, kept: int, seed: int) -> list[Line]:
     """``seen`` pictures a line of concepts, alone and beside other things, and ``kept`` a line of what must stay; in general twice as many,
     for that is most of it, and one line."""
-    wanted: list[tuple[str, Sequence[Prompt], bool]] = []
+    wanted: list[tuple[str, Sequence[Prompt], bool, int]] = []
     for c in task.concepts:
         alone, others = ([p for p in task.held_out.get(c.name, ()) if bool(p.rest) == two] for two in (False, True))
-        wanted += [(c.name, alone, False), (beside(c.name), others, False)]
+        wanted += [(c.name, alone, False, seen), (beside(c.name), others, False, seen)]
     for name, places in groups(task, task.held_retain).items():
-        wanted.append((name, [task.held_retain[i] for i in places], True))
-    pictures = {True: kept, False: seen}
-    lines = enumerate(one for one in wanted if one[1])
-    return [_line(*one, pictures[one[2]] * (1 + (one[0] == GENERAL)), seed + 10_007 * at) for at, one in lines]
+        wanted.append((name, [task.held_retain[i] for i in places], True, 2 * kept if name == GENERAL else kept))
+    return [_line(*one, seed + 10_007 * at) for at, one in enumerate(one for one in wanted if one[1])]
 
 
 def tried(task: TrainingTask, *, each: int, seed: int) -> list[Line]:
