@@ -102,7 +102,10 @@ def resolve(policy: Policy) -> Plan:
 
 
 def write_plan(run: Run, out: Path, scratch: Path) -> None:
-    """``plan.json``: what was resolved, for people; later stages work from the plan itself. ``begun``: the time the release will bear."""
+    """``plan.json``: what was resolved, for people, who are told its notes now; later stages work from the plan itself. ``begun``: the time
+    the release will bear."""
+    for note in run.plan.notes:
+        log.warning("%s", note)
     write_atomic(out / "begun", f"{int(time.time())}\n")
     write_atomic(out / "plan.json", json.dumps(run.plan.to_json(), indent=1, sort_keys=True) + "\n")
 

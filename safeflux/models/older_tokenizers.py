@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-_SLOW = ("vocab.json", "spiece.model")  # what transformers 4 saves beside, or instead of, tokenizer.json; transformers 5 leaves it out
+from safeflux.plan.older import only_fast
 
 
 def readable(directory: Path) -> None:
@@ -17,7 +17,7 @@ def readable(directory: Path) -> None:
     if isinstance(extra, list):  # by the name that it has now; what once had this one was a table
         del told["extra_special_tokens"]
         told |= {"additional_special_tokens": extra} if extra else {}
-    if (directory / "tokenizer.json").is_file() and not any((directory / name).is_file() for name in _SLOW):
+    if only_fast(directory):
         model = _read(directory / "tokenizer.json")["model"]
         if model["type"] == "BPE":
             _write(directory / "vocab.json", model["vocab"])

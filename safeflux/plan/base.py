@@ -13,6 +13,7 @@ from typing import Any
 
 from safeflux.errors import PlanError
 from safeflux.families import wrong_model, wrong_pipeline
+from safeflux.plan.older import notes_of
 from safeflux.policy import Policy
 
 EMBEDDED = "builtin:flux-mini"
@@ -83,7 +84,8 @@ class Geometry:
 
 @dataclass(frozen=True)
 class BaseModel:
-    """``directory`` and ``digest`` are None while the model has to be downloaded first; ``notes`` say what was assumed."""
+    """``directory`` and ``digest`` are None while the model has to be downloaded first; ``notes`` say what was assumed, and
+    what older readers will not read."""
 
     directory: Path | None
     digest: str | None
@@ -121,7 +123,7 @@ def directory(name: str) -> Path:
 
 def _local(directory: Path, what: str) -> BaseModel:
     built = geometry(directory, what)
-    return BaseModel(directory, directory_digest(directory), built)
+    return BaseModel(directory, directory_digest(directory), built, notes_of(directory))
 
 
 def geometry(directory: Path, what: str) -> Geometry:

@@ -15,6 +15,7 @@ from versions import EMBEDDINGS, LATENTS, ROWS, Row, Versions
 from safeflux.exporters.diffusers import preserved
 from safeflux.files import tree
 from safeflux.models.older_tokenizers import readable, readable_index
+from safeflux.plan.older import notes_of
 from safeflux.types import KEPT
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not OLDER, reason=WITHOUT)]
@@ -28,6 +29,16 @@ def versions(tmp_path_factory: pytest.TempPathFactory) -> Versions:
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.saved}/{row.layout}/{row.who}")
 def test_it_comes_out_as_the_document_says(row: Row, versions: Versions) -> None:
     assert row.run(versions) == row.says
+
+
+def test_the_plan_tells_of_bases_that_the_older_versions_do_not_read(versions: Versions) -> None:
+    told = {name: [note.split(";")[0] for note in notes_of(base)] for name, base in versions.bases.items()}
+    assert told == {
+        "4": [],
+        "4, no prefix": [],
+        "5": ["transformers 4 does not read the base's tokenizer and tokenizer_2, which transformers 5 saved"],
+        "5, own CLIP": ["transformers 4 finds no weights of the base's text_encoder and goes on with random ones"],
+    }
 
 
 @pytest.mark.parametrize("layout", ["dense", "removed"])

@@ -140,10 +140,11 @@ largest number, of what the current versions make of the dense release.
 AFTER = """\
 
 Whoever publishes a base for older readers, too, saves it with transformers 4, or copies its tokenizers and text encoders byte for byte.
-Saved by transformers 5, tokenizers lack files that transformers 4 reads, and the weights of a CLIP that transformers 5 made and did not
-load have names that transformers 4 does not know: it goes on with random ones, and only warns. A T5 tokenizer that transformers 4 saved
-without `add_prefix_space` reads the beginning of a text otherwise in transformers 5. An ONNX export is no copy: its tokenizers are written
-so that transformers 4, which optimum needs, reads them, whoever saved the base's.
+`safeflux plan`, and a release when it begins, tell of a base that transformers 4 does not read. Saved by transformers 5, tokenizers lack
+files that transformers 4 reads, and the weights of a CLIP that transformers 5 made and did not load have names that transformers 4 does not
+know: it goes on with random ones, and only warns. A T5 tokenizer that transformers 4 saved without `add_prefix_space` reads the beginning
+of a text otherwise in transformers 5. An ONNX export is no copy: its tokenizers are written so that transformers 4, which optimum needs,
+reads them, whoever saved the base's.
 
 SafeFlux itself needs the current versions; of the older ones, loading a release after `import safeflux` is all that is promised. The
 embedded FLUX is written as transformers 4 writes, and both draw it within 1e-05 (`tests/mini/test_shipped.py`). Its T5 tokenizer is no

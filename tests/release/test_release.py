@@ -52,6 +52,19 @@ def test_same_policy_and_key_give_the_same_bytes_elsewhere(policy: Path, home: P
     assert tree(release(policy, out=tmp_path / "b" / "c").release_dir) == tree(home / "run" / "release")
 
 
+def test_what_the_plan_notes_is_told_when_a_release_begins_and_not_again(
+    policy: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "base" / "tokenizer").mkdir()
+    (tmp_path / "base" / "tokenizer" / "tokenizer.json").write_text("{}")
+    index = tmp_path / "base" / "model_index.json"
+    index.write_text(json.dumps(json.loads(index.read_text()) | {"tokenizer": ["transformers", "CLIPTokenizer"]}))
+    for notes in (1, 0):
+        caplog.clear()
+        release(policy, out=tmp_path / "run")
+        assert sum("transformers 4 does not read the base's tokenizer," in message for message in caplog.messages) == notes
+
+
 def test_a_date_that_is_none_stops_it_before_anything_is_prepared(policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "yesterday")
     with pytest.raises(PlanError, match="yesterday"):
