@@ -19,6 +19,7 @@ from safeflux.families.flux2 import FLUX2
 from safeflux.families.qwen_image import QWEN_IMAGE
 from safeflux.families.sd35 import SD35
 from safeflux.families.z_image import Z_IMAGE
+from safeflux.models.removed import transformer_class
 
 Inputs = Callable[[], dict[str, Any]]
 
@@ -133,6 +134,11 @@ def make(tiny: Tiny, root: Path) -> Path:
     index = {"_class_name": next(iter(tiny.family.published.values())), "transformer": ["diffusers", tiny.family.transformer]}
     (root / "model_index.json").write_text(json.dumps(index))
     return root
+
+
+def read(root: Path) -> Any:
+    """The transformer of a directory, with its weights."""
+    return transformer_class(root / "transformer").from_pretrained(root / "transformer").eval()
 
 
 @torch.no_grad()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 from pathlib import Path
 from typing import Any
@@ -11,21 +10,18 @@ import diffusers
 import pytest
 import torch
 from diffusers import AutoModel
-from families import DOCUMENT, EXAMPLE, TINY, Tiny, document, drawn, make
+from families import DOCUMENT, EXAMPLE, TINY, Tiny, document, drawn, make, read
 from torch import Tensor, nn
 
 import safeflux
 from safeflux.bake import bake
 from safeflux.delta import apply
 from safeflux.edits import empty_transformer, read_mask, save_edit, weights
-from safeflux.errors import ModelError, OptionError
-from safeflux.families import FAMILIES, Family
+from safeflux.families import FAMILIES
 from safeflux.families.flux2 import FLUX2
-from safeflux.families.parts import Modulation
 from safeflux.layouts import DENSE, Layout
 from safeflux.models.declared import find_sites
-from safeflux.models.removed import transformer_class
-from safeflux.models.sites import Site, choose, gated
+from safeflux.models.sites import Site, gated
 from safeflux.plan.base import directory_digest
 from safeflux.types import Masks
 
@@ -39,7 +35,6 @@ FED = {  # what a modulation gates last of all: the feed-forward layer of its st
     "double_stream_modulation_img": "ff", "double_stream_modulation_txt": "ff_context",
 }  # fmt: skip
 pytestmark = pytest.mark.filterwarnings("ignore:`FluxPosEmbed` is deprecated")  # diffusers' own Chroma uses it
-by_family = pytest.mark.parametrize("family", FAMILIES, ids=lambda one: one.name)
 
 
 @pytest.fixture(scope="module", params=TINY, ids=str)
@@ -60,11 +55,6 @@ def mask(base: Path) -> Masks:
     keep = {name: torch.rand(site.units, generator=random) >= 1 / 3 for name, site in sites.items()}
     first = next(name for name, site in sites.items() if site.kind == "neuron" and site.group != "text_embedder")
     return Masks(keep | {first: torch.zeros(sites[first].units, dtype=torch.bool)})
-
-
-def read(root: Path) -> Any:
-    """The transformer of a directory, with its weights."""
-    return transformer_class(root / "transformer").from_pretrained(root / "transformer").eval()
 
 
 def masked(root: Path, tiny: Tiny, keep: dict[str, Tensor]) -> Tensor:
@@ -190,31 +180,6 @@ def test_the_class_at_its_own_size_has_the_known_neurons(tiny: Tiny, tmp_path: P
     assert (len(found), sum(found)) == tiny.sites
 
 
-def test_shared_modulation_is_masked_only_where_it_is_named(tmp_path: Path) -> None:
-    [flux2] = [one for one in TINY if one.family is FLUX2]
-    sites = find_sites(read(make(flux2, tmp_path)))
-    for wanted in (["modulation"], ["neuron", "modulation"]):
-        with pytest.raises(
-            OptionError, match=r"acts in all blocks at once: name double_stream_modulation_img, .*, single_stream_modulation"
-        ):
-            choose(sites, wanted)
-    named = choose(sites, ["single_stream_modulation", "double_stream_modulation_img.gate_mlp"])
-    assert {site.group.partition(".")[0] for site in named.values()} == {"single_stream_modulation", "double_stream_modulation_img"}
-    assert not any(site.shared for site in choose(sites, ["neuron", "head"]).values())
-
-
-@by_family
-def test_a_declaration_names_what_there_is(family: Family) -> None:
-    assert all(hasattr(diffusers, name) for name in (family.transformer, *family.published.values()))
-    assert hasattr(safeflux, family.removed)
-    top = [part for blocks in family.blocks if not blocks.at for part in blocks.parts if isinstance(part, Modulation)]
-    per_block = [part for blocks in family.blocks if blocks.at for part in blocks.parts if isinstance(part, Modulation)]
-    assert (bool(top), bool(per_block)) == {"shared": (True, False), "per block": (False, True), "none": (False, False)}[family.scope]
-    if family.single_file:
-        module, _, name = family.single_file.partition(":")
-        assert callable(getattr(importlib.import_module(module), name))
-
-
 def test_every_family_was_tried_and_the_document_says_so() -> None:
     assert {tiny.family.name for tiny in TINY} == {family.name for family in FAMILIES}
     assert DOCUMENT.read_text(encoding="utf-8") == document()
@@ -239,30 +204,3 @@ def test_masks_from_a_file_are_baked_into_a_model_of_another_family(tmp_path: Pa
     save_edit(mask, tmp_path / "masks.safetensors", {"base": directory_digest(base)})
     apply(tmp_path / "masks.safetensors", base, tmp_path / "out")
     assert torch.equal(drawn(read(tmp_path / "out"), flux2), masked(base, flux2, mask.keep))
-
-
-def test_transformers_of_no_family_are_refused(tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text(json.dumps({"_class_name": "HunyuanVideoTransformer3DModel"}))
-    with pytest.raises(
-        ModelError, match=r"config\.json: .*HunyuanVideoTransformer3DModel.*; wanted one of FluxTransformer2DModel \(FLUX\.1\)"
-    ):
-        empty_transformer(tmp_path)
-    with pytest.raises(ModelError, match="of class 'Linear'; wanted one of"):
-        find_sites(nn.Linear(1, 1))
-
-
-def test_transformers_built_otherwise_than_declared_are_refused(tmp_path: Path) -> None:
-    model = read(make(TINY[0], tmp_path))
-    block = model.transformer_blocks[0]
-    for name, other, says in (
-        ("ff", nn.Identity(), "has no ff.net.0.proj"),
-        ("norm1", nn.ModuleDict({"linear": nn.Linear(32, 7 * 32)}), "puts out 224 numbers; wanted 6 times 32"),
-    ):
-        usual = getattr(block, name)
-        setattr(block, name, other)
-        with pytest.raises(ModelError, match=says):
-            find_sites(model)
-        setattr(block, name, usual)
-    block.ff.net[2] = nn.Linear(9, 32)
-    with pytest.raises(ModelError, match=r"transformer_blocks\.0\.ff is not as wide at its entry as at its exit"):
-        find_sites(model)
