@@ -5,6 +5,8 @@ A method is told by its options: one with ``updates`` trains, one with ``images`
 
 from __future__ import annotations
 
+import math
+
 from safeflux.options import options, value
 from safeflux.plan.base import Geometry
 from safeflux.policy import Policy
@@ -18,6 +20,7 @@ BATCH, FEWEST = 20, 2  # the mask: pictures in an update, and of a concept
 ATTACKED, UNDERWAY = 4, 3  # the mask: one picture in so many is attacked, so many attacks for each
 STEPS, LENGTH = 7, 0.35  # the mask: of each attack, how many steps, and how long they are, in radii
 TRIED, CALM = 16, 2  # the mask: attacks on a concept for sure, and looks in a row that must be good before anything is looked at for sure
+TOGETHER = 48  # the mask: attacks for sure in all, at least: masks are chosen by their rate, and the luckiest of few is chosen easily
 _FULL = ("the base model's target, forward, back", 3)  # and the evaluations these are, of each step
 _LAYERS = {"text-attention": (4, 0), "attention": (8, 3), "ff": (16, 9)}  # esd's, width x width a double and a single block
 _TRAINED = 10  # numbers a trained weight takes in bfloat16: a copy, its gradient, and both again in float32 with Adam's two
@@ -26,6 +29,11 @@ _TRAINED = 10  # numbers a trained weight takes in bfloat16: a copy, its gradien
 def pictures(concepts: int) -> int:
     """The mask's batch, where a policy does not set it: half concepts, of each ``FEWEST`` pictures and more of what weighs most."""
     return max(BATCH, 3 * FEWEST * concepts)
+
+
+def attempts(concepts: int) -> int:
+    """How often the mask attacks each of so many concepts for sure."""
+    return max(TRIED, math.ceil(TOGETHER / concepts))
 
 
 def erasing(policy: Policy, geometry: Geometry) -> tuple[str, int]:
@@ -57,6 +65,7 @@ def erasing(policy: Policy, geometry: Geometry) -> tuple[str, int]:
 
 def _judging(policy: Policy, updates: int, batch: int) -> tuple[str, int]:
     """What the mask's training does beside its updates, and the rollouts that takes: looks at held-out pictures, and attacks."""
+    concepts = len(policy.concepts)
     seen = sum(1 if c.category == "style" else 2 for c in policy.concepts)  # alone, and beside other things
     stay = sum(bool(c.retain) for c in policy.concepts) + 2 * bool(policy.retain)  # in general twice as many
     sure = updates // (CALM * EVERY) + TRIES  # looks so dear
@@ -64,7 +73,7 @@ def _judging(policy: Policy, updates: int, batch: int) -> tuple[str, int]:
     if not float(str(_chosen(policy, "radius"))):
         return "; looks at held-out pictures", looks
     underway = UNDERWAY * (batch // ATTACKED)  # forward and back; at the beginning of each the base model, twice
-    attacks = 2 * (STEPS + 1) * updates * underway // STEPS + 2 * (STEPS + 1) * sure * len(policy.concepts) * TRIED
+    attacks = 2 * (STEPS + 1) * updates * underway // STEPS + 2 * (STEPS + 1) * sure * concepts * attempts(concepts)
     return f"; {underway} attacks under way: forward, back; looks at held-out pictures, and attacks on the best masks", looks + attacks
 
 

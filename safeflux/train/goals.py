@@ -12,7 +12,7 @@ from torch import Tensor
 
 from safeflux.models.flux1 import Flux1
 from safeflux.models.sites import Site
-from safeflux.plan.erasing import CALM, KEPT, LOOK, SURE, TRIED
+from safeflux.plan.erasing import CALM, KEPT, LOOK, SURE, attempts
 from safeflux.train.constraints import CLOSED, LOST, Constraints
 from safeflux.train.controller import Controller
 from safeflux.train.held_out import GENERAL, HeldOut, attacked, beside, near, planned, tried
@@ -55,7 +55,7 @@ class Goals:
 
     @cached_property
     def trial(self) -> HeldOut:
-        lines = tried(self._parts[1], each=TRIED, seed=self._seed + 2**30)
+        lines = tried(self._parts[1], each=attempts(len(self._concepts)), seed=self._seed + 2**30)
         return HeldOut(*self._parts, lines, batch=self._batch, hunt=self._hunt)
 
     def controller(self, beta: float | None) -> Controller:
@@ -148,7 +148,7 @@ class Goals:
         """Tell the adversary how attacks on the mask alone did: better than its own, which the mask moved under."""
         for name, line in self._attacked.items():
             if line in withstood:
-                state.adversary.hear(name, withstood[line], TRIED)
+                state.adversary.hear(name, withstood[line], attempts(len(self._concepts)))
 
     def _judged(self, sure: Mapping[str, float]) -> dict[str, float]:
         """What was measured for ``sure``, but for what may be chance in each line of neighbours where all that must stay keeps the limit

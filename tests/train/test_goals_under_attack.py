@@ -1,3 +1,5 @@
+"""What attacks come to counts among what a training is held to, and chooses among masks that keep everything else."""
+
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -8,6 +10,7 @@ import pytest
 from trials import Trial
 
 from safeflux.models.flux1 import Flux1
+from safeflux.plan.erasing import attempts
 from safeflux.train import goals as module
 from safeflux.train.constraints import CLOSED
 from safeflux.train.held_out import attacked
@@ -109,3 +112,9 @@ def test_nothing_is_reopened_that_lets_attacks_succeed(attacks: Trial) -> None:
         tried = attacks.state.best.clone()
         tried[: 1 + int(100 * neon)] = 1
         assert holds(tried) == held, (sword, neon)
+
+
+def test_fewer_concepts_are_attacked_more_often_each(attacks: Trial) -> None:
+    """Of twenty masks, sixteen attacks on one concept would pick the luckiest."""
+    assert [attempts(concepts) for concepts in (1, 2, 3, 4, 10)] == [48, 24, 16, 16, 16]
+    assert [len(line.prompts) for line in attacks.goals.trial.lines] == [24, 24]
