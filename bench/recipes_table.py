@@ -9,6 +9,7 @@ to it.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,44 +62,45 @@ def recorded(path: Path) -> list[Run]:
     return [Run(one["name"], one["concepts"], one["seed"], one) for one in found]
 
 
+_ANY, _SHARE = math.inf, 100.0  # the most that a column can hold; the least is 0
 COLUMNS = (
-    ("direct", lambda r: 100 * r.rate("none", "detection")),
-    ("reworded", lambda r: 100 * r.rate("paraphrase", "detection")),
-    ("Ring-A-Bell", lambda r: 100 * r.rate("ring-a-bell", "detection")),
-    ("embedding PGD", lambda r: 100 * r.rate("embedding-pgd", "detection")),
-    ("retained", lambda r: 100 * r.rate("none", "retained")),
-    ("neighbours", lambda r: 100 * r.rate("none", "neighbours")),
-    ("feature distance", lambda r: r.rate("none", "feature-distance")),
-    ("SSIM", lambda r: r.rate("none", "ssim")),
-    ("neurons", lambda r: 100 * r.removed("neuron")),
-    ("modulation", lambda r: 100 * r.removed("modulation")),
-    ("1000 evaluations", lambda r: r.found["evaluations"] / 1000),
-    ("processor seconds", lambda r: r.found["processor"]),
+    ("direct", _SHARE, lambda r: 100 * r.rate("none", "detection")),
+    ("reworded", _SHARE, lambda r: 100 * r.rate("paraphrase", "detection")),
+    ("Ring-A-Bell", _SHARE, lambda r: 100 * r.rate("ring-a-bell", "detection")),
+    ("embedding PGD", _SHARE, lambda r: 100 * r.rate("embedding-pgd", "detection")),
+    ("retained", _ANY, lambda r: 100 * r.rate("none", "retained")),
+    ("neighbours", _ANY, lambda r: 100 * r.rate("none", "neighbours")),
+    ("feature distance", _ANY, lambda r: r.rate("none", "feature-distance")),
+    ("SSIM", 1.0, lambda r: r.rate("none", "ssim")),
+    ("neurons", _SHARE, lambda r: 100 * r.removed("neuron")),
+    ("modulation", _SHARE, lambda r: 100 * r.removed("modulation")),
+    ("1000 evaluations", _ANY, lambda r: r.found["evaluations"] / 1000),
+    ("processor seconds", _ANY, lambda r: r.found["processor"]),
 )
 
 
 def table(runs: Sequence[Run]) -> str:
-    """Markdown; rates and shares in percent, a mean over seeds and, for two or more, its 95% interval (Student's t)."""
+    """Markdown; rates and shares in percent, a mean over seeds and, for two or more, what of its 95% interval (Student's t) can be."""
     groups: dict[tuple[int, str], list[Run]] = {}
     for run in runs:
         groups.setdefault((run.concepts, run.method), []).append(run)
     if not runs:
         return "None has been run."
-    lines = ["| concepts | method | seeds | " + " | ".join(name for name, _ in COLUMNS) + " |", "|---" * (len(COLUMNS) + 3) + "|"]
+    lines = ["| concepts | method | seeds | " + " | ".join(name for name, *_ in COLUMNS) + " |", "|---" * (len(COLUMNS) + 3) + "|"]
     for (count, method), some in groups.items():
-        cells = [_cell([value(run) for run in some]) for _, value in COLUMNS]
+        cells = [_cell([value(run) for run in some], most) for _, most, value in COLUMNS]
         lines.append(f"| {count} | {method} | {len(some)} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
-def _cell(values: Sequence[float]) -> str:
+def _cell(values: Sequence[float], most: float) -> str:
     known = [v for v in values if v == v]
     if not known:
         return "unchecked"
     if len(known) == 1:
         return f"{known[0]:.3g}"
     mean, low, high = mean_interval(known)
-    return f"{mean:.3g} ({low:.3g} to {high:.3g})"
+    return f"{mean:.3g} ({max(low, 0.0):.3g} to {min(high, most):.3g})"
 
 
 def catching_up(runs: Sequence[Run]) -> str:
@@ -115,7 +117,7 @@ def catching_up(runs: Sequence[Run]) -> str:
         when = next((seconds for seconds, seen in run.found["looks"] if seen <= rate), None)
         reached = "never" if when is None else f"after {when:.0f} s, {when / whole:.2f} of its time"
         left = f"mce-2025 leaves {100 * rate:.0f}% after {whole:.0f} processor seconds"
-        found.append(f"{run.concepts} concepts, seed {run.seed}: {left}; the mask {reached}.")
+        found.append(f"{run.concepts} concept{'s' if run.concepts > 1 else ''}, seed {run.seed}: {left}; the mask {reached}.")
     return "\n".join(found)
 
 

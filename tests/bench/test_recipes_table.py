@@ -48,6 +48,15 @@ def test_a_record_gives_the_same_table_and_replaces_what_it_had_of_a_run(made: M
     assert "the mask after 20 s, 0.40 of its time" in made.catching_up(made.recorded(path))
 
 
+def test_no_interval_goes_beyond_what_can_be(made: ModuleType) -> None:
+    few, many = (
+        [run(made, "mask", seed, hits) for seed, hits in ((1, 0), (2, 4))],
+        [run(made, "mask", seed, hits) for seed, hits in ((1, 40), (2, 36))],
+    )
+    assert "| 5 (0 to 68.5) |" in made.table(few)
+    assert "| 95 (31.5 to 100) |" in made.table(many)
+
+
 def test_the_results_say_what_the_records_hold(made: ModuleType) -> None:
     tables = made.written(BENCH)
     assert len(tables["methods"].splitlines()) > 10
