@@ -15,8 +15,8 @@ def notes_of(directory: Path) -> tuple[str, ...]:
     """What whoever publishes for older readers, too, has to know of the base in ``directory``, a sentence each; files that are broken
     are not its business."""
     notes, index = [], _json(directory / "model_index.json")
-    classes = {name: str((index.get(name) or [""])[-1]) for name in ("tokenizer", "tokenizer_2")}
-    if unread := [name for name, loaded_by in classes.items() if loaded_by and not _read(directory / name, loaded_by)]:
+    classes = {name: index[name][-1] for name in ("tokenizer", "tokenizer_2") if isinstance(index.get(name), list) and index[name]}
+    if unread := [name for name, loaded_by in classes.items() if isinstance(loaded_by, str) and not _read(directory / name, loaded_by)]:
         notes.append(f"transformers 4 does not read the base's {' and '.join(unread)}, which transformers 5 saved; {_SEE}")
     if (names := _weights(directory / "text_encoder")) and not any(name.startswith(_PREFIX) for name in names):
         notes.append(f"transformers 4 finds no weights of the base's text_encoder and goes on with random ones; {_SEE}")
@@ -54,4 +54,4 @@ def _weights(directory: Path) -> list[str]:
             header = json.loads(file.read(min(int.from_bytes(file.read(8), "little"), 1 << 24)))
     except (OSError, ValueError):
         return []
-    return [name for name in header if name != "__metadata__"]
+    return [name for name in header if name != "__metadata__"] if isinstance(header, dict) else []

@@ -41,6 +41,7 @@ class Goals:
         self._parts = (model, task, sites)
         self._attacked = {c.name: attacked(c.name) for c in task.concepts} if hunt else {}
         self._concepts = [c.name for c in task.concepts]
+        self._attempts = attempts(max(1, len(task.concepts)))
         self._limits, self._budget, self._batch, self._hunt = task.limits, budget, batch, hunt
         self._seed = task.seed % 1_000_003
         self._known: dict[str, dict[str, float]] = {}
@@ -55,7 +56,7 @@ class Goals:
 
     @cached_property
     def trial(self) -> HeldOut:
-        lines = tried(self._parts[1], each=attempts(len(self._concepts)), seed=self._seed + 2**30)
+        lines = tried(self._parts[1], each=self._attempts, seed=self._seed + 2**30)
         return HeldOut(*self._parts, lines, batch=self._batch, hunt=self._hunt)
 
     def controller(self, beta: float | None) -> Controller:
@@ -148,7 +149,7 @@ class Goals:
         """Tell the adversary how attacks on the mask alone did: better than its own, which the mask moved under."""
         for name, line in self._attacked.items():
             if line in withstood:
-                state.adversary.hear(name, withstood[line], attempts(len(self._concepts)))
+                state.adversary.hear(name, withstood[line], self._attempts)
 
     def _judged(self, sure: Mapping[str, float]) -> dict[str, float]:
         """What was measured for ``sure``, but for what may be chance in each line of neighbours where all that must stay keeps the limit
