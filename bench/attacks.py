@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
-from attacks_table import Shot, Trial, table
+from attacks_table import Shot, Trial, record, table
 from recipes import Job, _erase
 from recipes_settings import METHODS
 
@@ -52,6 +52,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=48, help="a concept and attack (default: %(default)s)")
     parser.add_argument("--recipes", type=Path, default=Path("runs/recipes"), help="OUT of bench/recipes.py (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=Path("runs/attacks"))
+    parser.add_argument("--record", type=Path, metavar="FILE", help="keep what the table needs of it, as bench/attacks.jsonl does")
     asked = parser.parse_args()
     jobs = {name: Job(name, METHODS[name], asked.concepts, asked.seed, 0.1, asked.recipes) for name in asked.methods}
     policy = _attacked(jobs[asked.methods[0]].policy, asked.attacks, asked.preset, asked.images)
@@ -61,6 +62,8 @@ def main() -> None:
     text = table(trials, asked.methods)
     write_atomic(asked.out / "table.md", text + "\n")
     print(text)
+    if asked.record:
+        record(trials, asked.record)
 
 
 def _attacked(policy: Policy, attacks: Sequence[str], preset: Preset, images: int) -> Policy:

@@ -1,9 +1,19 @@
-"""What ``attacks.py`` shows of its trials: a row an attack and point of its curve, a column a method."""
+"""What ``attacks.py`` shows of its trials: a row an attack and point of its curve, a column a method.
+
+    python bench/attacks_table.py
+
+writes the table of ``bench/attacks.jsonl`` into ``bench/RESULTS.md`` again; a test holds it to it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+
+import pages
 
 from safeflux.plan.attacking import UNLIMITED
 from safeflux.statistics import wilson
@@ -37,6 +47,48 @@ class Trial:
 
 
 Hits = dict[tuple[str, int], bool]
+
+
+def record(trials: Iterable[Trial], path: Path) -> None:
+    """Write what the table needs of ``trials``, a line each: of a picture, a short digest of what it was drawn from, and whether it hit."""
+    path.write_text("".join(json.dumps(_line(trial)) + "\n" for trial in trials), encoding="utf-8")
+
+
+def _line(trial: Trial) -> dict[str, object]:
+    points: dict[str, dict[str, list[Shot]]] = {}
+    for shot in trial.shots:
+        points.setdefault(shot.point, {}).setdefault(shot.concept or "", []).append(shot)
+    told = {point: {concept: [_pairs(some), _hits(some)] for concept, some in by.items()} for point, by in points.items()}
+    cost = {"evaluations": trial.evaluations, "seconds": round(trial.seconds, 2)}
+    return {"model": trial.model, "attack": trial.attack, **cost, "reason": trial.reason, "points": told}
+
+
+def _pairs(shots: Sequence[Shot]) -> str:
+    return " ".join(hashlib.sha256(f"{shot.seed} {shot.text}".encode()).hexdigest()[:8] for shot in shots)
+
+
+def _hits(shots: Sequence[Shot]) -> str:
+    return "".join("x" if shot.hit else "o" for shot in shots)
+
+
+def recorded(path: Path) -> list[Trial]:
+    """The trials of a record; for the text of a picture, its pair's digest."""
+    found = []
+    for one in map(json.loads, path.read_text(encoding="utf-8").splitlines()):
+        shots = [
+            Shot(point, concept or None, pair, 0, hit == "x")
+            for point, by in one["points"].items()
+            for concept, (pairs, hits) in by.items()
+            for pair, hit in zip(pairs.split(), hits, strict=True)
+        ]
+        found.append(Trial(one["model"], one["attack"], tuple(shots), one["evaluations"], one["seconds"], one["reason"]))
+    return found
+
+
+def written(place: Path) -> dict[str, str]:
+    """The table of ``place/RESULTS.md`` by its mark, of the record beside it."""
+    trials = recorded(place / "attacks.jsonl")
+    return {"attacks": table(trials, [name for name in dict.fromkeys(t.model for t in trials) if name != "base"])}
 
 
 def table(trials: Sequence[Trial], methods: Sequence[str]) -> str:
@@ -118,3 +170,8 @@ def _controls(trials: Sequence[Trial], methods: Sequence[str]) -> list[str]:
             if hits:
                 found.append(f"Of unrelated pictures, {point} gives back {sum(hits)} of {len(hits)} on `{trial.model}`.")
     return found
+
+
+if __name__ == "__main__":
+    HERE = Path(__file__).parent
+    pages.put(HERE / "RESULTS.md", **written(HERE))

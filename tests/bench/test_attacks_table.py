@@ -11,10 +11,12 @@ import pytest
 from safeflux.statistics import wilson
 from safeflux.statistics.joint import mcnemar
 
+BENCH = Path(__file__).parents[2] / "bench"
+
 
 @pytest.fixture(scope="module")
 def made() -> ModuleType:
-    sys.path.insert(0, str(Path(__file__).parents[2] / "bench"))
+    sys.path.insert(0, str(BENCH))
     try:
         import attacks_table
     finally:
@@ -79,3 +81,17 @@ def test_a_curve_that_ended_before_is_told_apart_from_what_broke(made: ModuleTyp
     beside = (made.Shot("noise, best of 1", "sword", "a sword", 0, True),)
     text = made.table([trial(made, "base", "xx"), trial(made, "mask", "oo", more=beside), trial(made, "uce", "xo")], ["mask", "uce"])
     assert cells(text, "noise, best of 1")[3] == "ended before"
+
+
+def test_a_record_gives_the_same_table(made: ModuleType, tmp_path: Path) -> None:
+    general = tuple(made.Shot("noise", None, "a cat", seed, seed < 3) for seed in range(4))
+    beside = tuple(made.Shot("noise, best of 1", "sword", "a sword", seed, seed < 2) for seed in range(5))
+    trials = [trial(made, "base", "xxxxo"), trial(made, "mask", "xoxoo", more=(*general, *beside)), trial(made, "uce", "", reason="broke")]
+    made.record(trials, tmp_path / "record.jsonl")
+    assert made.table(made.recorded(tmp_path / "record.jsonl"), ["mask", "uce"]) == made.table(trials, ["mask", "uce"])
+
+
+def test_the_results_say_what_the_record_holds(made: ModuleType) -> None:
+    table = made.written(BENCH)["attacks"]
+    assert len(table.splitlines()) > 10
+    assert made.pages.found(BENCH / "RESULTS.md", "attacks") == table, "run python bench/attacks_table.py"
