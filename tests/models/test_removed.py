@@ -123,7 +123,10 @@ def test_saved_again_in_shards_it_is_the_same(released: Path, model: SafeFluxTra
     for options in ({}, {"device_map": "balanced"}, {"low_cpu_mem_usage": False}):
         again = FluxPipeline.from_pretrained(tmp_path / "again", **options)
         assert again.transformer.config.widths == model.config.widths
-        assert torch.equal(drawn(again.transformer.eval()), drawn(model))
+        theirs, ours = again.transformer.state_dict(), model.state_dict()
+        assert theirs.keys() == ours.keys()
+        assert all(torch.equal(theirs[name], ours[name]) for name in ours)
+        torch.testing.assert_close(drawn(again.transformer.eval()), drawn(model), rtol=1e-5, atol=1e-6)  # a kernel may go by the address
     other = AutoModel.from_pretrained(str(tmp_path / "again"), subfolder="transformer")
     assert isinstance(other, SafeFluxTransformer2DModel)
 
