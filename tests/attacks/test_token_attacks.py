@@ -89,7 +89,7 @@ def test_a_token_that_is_wanted_is_found(kind: type) -> None:
     table = torch.randn(7, 4, generator=torch.Generator().manual_seed(1))
     tokens = kind(table, [5], 2)
     adam = torch.optim.Adam([tokens.leaf], lr=0.1)
-    for _ in range(200):  # rounding decides how soon: by 80 on one processor, by 100 on another
+    for _ in range(200):  # rounding decides how soon: after 1 with some of torch's kernels, after 98 with others
         (tokens.leaf.grad,) = torch.autograd.grad((tokens.put()[0] - table[2]).square().sum(), tokens.leaf)
         adam.step()
         tokens.settle()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import shutil
 import subprocess
@@ -116,6 +117,11 @@ def test_an_older_diffusers_says_what_is_missing_and_with_safeflux_loads_it(rele
     assert last == "SafeFluxTransformer2DModel True"
 
 
+def elsewhere(model: SafeFluxTransformer2DModel) -> SafeFluxTransformer2DModel:
+    """A copy in memory of its own: mapped to a file, weights lie where the file has them, and on some machines kernels round by that."""
+    return copy.deepcopy(model)
+
+
 def test_saved_again_in_shards_it_is_the_same(released: Path, model: SafeFluxTransformer2DModel, tmp_path: Path) -> None:
     pipeline = FluxPipeline.from_pretrained(released)
     pipeline.save_pretrained(str(tmp_path / "again"), max_shard_size="100KB")
@@ -123,10 +129,10 @@ def test_saved_again_in_shards_it_is_the_same(released: Path, model: SafeFluxTra
     for options in ({}, {"device_map": "balanced"}, {"low_cpu_mem_usage": False}):
         again = FluxPipeline.from_pretrained(tmp_path / "again", **options)
         assert again.transformer.config.widths == model.config.widths
-        theirs, ours = again.transformer.state_dict(), model.state_dict()
+        theirs, ours = again.transformer.eval().state_dict(), model.state_dict()
         assert theirs.keys() == ours.keys()
         assert all(torch.equal(theirs[name], ours[name]) for name in ours)
-        torch.testing.assert_close(drawn(again.transformer.eval()), drawn(model), rtol=1e-5, atol=1e-6)  # a kernel may go by the address
+        assert torch.equal(drawn(elsewhere(again.transformer)), drawn(elsewhere(model)))
     other = AutoModel.from_pretrained(str(tmp_path / "again"), subfolder="transformer")
     assert isinstance(other, SafeFluxTransformer2DModel)
 
