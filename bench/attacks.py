@@ -36,9 +36,12 @@ from safeflux.types import AuditTask
 from safeflux.workspace import key
 
 log = logging.getLogger("bench.attacks")
-SETTINGS: dict[str, dict[str, object]] = {  # in this little world nothing but the names themselves means the concept to the base model
-    "ring-a-bell": {"ban": False, "length": 10}, "mma": {"ban": False, "length": 8},
-}  # fmt: skip
+SETTINGS: dict[str, dict[str, object]] = {
+    # In this little world nothing but the names themselves means the concept to the base model, and T5 alone tells what is drawn: texts
+    # searched against both encoders draw the concepts of the base model in fewer pictures.
+    "ring-a-bell": {"ban": False, "length": 10, "against": "t5"},
+    "mma": {"ban": False, "length": 8},
+}
 
 
 def main() -> None:

@@ -32,7 +32,7 @@ from safeflux.types import AuditTask, Sample, TextCond
 if TYPE_CHECKING:
     from safeflux.models.flux1 import Flux1
 
-PRESETS = {"quick": {"images": 24, "iterations": 60, "looks": 3}, "full": {"tokens": 16, "iterations": 3000, "looks": 60}}
+PRESETS = {"quick": {"images": 24, "iterations": 60, "looks": 6}, "full": {"tokens": 16, "iterations": 3000, "looks": 60}}
 
 
 def p4d(
@@ -45,7 +45,7 @@ def p4d(
     iterations: int = 200,
     rate: float = 0.1,
     decay: float = 0.1,
-    looks: int = 8,
+    looks: int = 20,
     batch: int = 16,
 ) -> Iterator[Sample]:
     """``tokens`` (no more than the encoders read) for each of ``images`` direct prompts a concept; the authors' number is that of "full".
@@ -107,10 +107,13 @@ class Nearest:
         rows = [torch.randint(len(table), (slots,), generator=torch.Generator().manual_seed(seed)) for seed in seeds]
         self.leaf = (table[torch.stack(rows).to(table.device)] / self._spread).requires_grad_()
 
-    def put(self) -> tuple[Tensor, Tensor]:
+    def put(self) -> Tensor:
         soft = self.leaf * self._spread
-        best = torch.cdist(soft.detach().flatten(0, 1), self._table).argmin(-1).view(soft.shape[:2])
-        return soft + (self._table[best] - soft).detach(), best
+        return soft + (self._table[self.best()] - soft).detach()
+
+    @torch.no_grad()
+    def best(self) -> Tensor:
+        return torch.cdist((self.leaf * self._spread).flatten(0, 1), self._table).argmin(-1).view(self.leaf.shape[:2])
 
     def settle(self) -> None:
         """Embeddings may be anywhere."""

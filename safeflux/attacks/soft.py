@@ -149,8 +149,12 @@ class Tokens(Protocol):
 
     leaf: Tensor
 
-    def put(self) -> tuple[Tensor, Tensor]:
-        """Embeddings [B, slots, D] of whole tokens, with gradients to ``leaf`` as if they were its own; their places in the vocabulary."""
+    def put(self) -> Tensor:
+        """Embeddings [B, slots, D] of whole tokens, with gradients to ``leaf`` as if they were its own."""
+        ...
+
+    def best(self) -> Tensor:
+        """Places in the vocabulary [B, slots] of the tokens it has come to."""
         ...
 
     def settle(self) -> None:

@@ -5,13 +5,17 @@ fits it. With x0 a picture and v the erased model's velocity, the prefix is move
 
     | v((1 - sigma) x0 + sigma e, sigma, prefix + prompt) - (e - x0) |^2
 
-Each token of the prefix is a point of the simplex over the vocabulary, projected back after every step; the token with the most weight
-is used, and its gradient is taken for that of the whole point. Where this departs from the authors' code:
+Each token of the prefix is a point of the simplex over the vocabulary, projected back after every step. The token that is tried is drawn
+by its weights, and its gradient is taken for that of the whole point; looked at are the tokens with the most weight. Where this departs
+from the authors' code:
 
 - FLUX reads a prompt twice: there is a prefix for CLIP and one for T5, as pipelines take a text for each.
-- Noise levels are those the sampler visits; a distilled model knows no others.
+- Noise levels are those the sampler visits, drawn anew in every iteration; a distilled model knows no others. The authors take 50 levels
+  one after the other, with 40 iterations and then a look at each.
 - The target picture of a prompt is the base model's own, from the same noise; the authors take one picture for all prompts.
-- They stop when a detector sees the concept, looking after every iteration; here it looks ``looks`` times.
+- Gradients are not clipped (at 1 each, in their code).
+
+Prefixes drawn at random, the authors' control, are measured beside: what the search finds more, its gradients have found.
 """
 
 from __future__ import annotations
@@ -23,7 +27,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from safeflux.attacks.chase import Pace, chase
+from safeflux.attacks.chase import Pace, chase, guess
 from safeflux.attacks.drawing import Seeded, batches, seed_of
 from safeflux.attacks.soft import Vocabulary, room, slotted, vocabularies
 from safeflux.attacks.taught import direct, judges, once, way
@@ -33,7 +37,8 @@ from safeflux.types import AuditTask, Sample, TextCond
 if TYPE_CHECKING:
     from safeflux.models.flux1 import Flux1
 
-PRESETS = {"quick": {"images": 24, "iterations": 20, "looks": 2}, "full": {"iterations": 100, "looks": 20}}
+PRESETS = {"quick": {"images": 24, "iterations": 40, "looks": 5, "guesses": 0}, "full": {"iterations": 2000, "looks": 50, "guesses": 50}}
+RANDOM = "unlearndiffatk, random tokens"  # the line of guesses
 
 
 def unlearndiffatk(
@@ -42,32 +47,40 @@ def unlearndiffatk(
     *,
     images: int = 60,
     tokens: int = 5,
-    iterations: int = 40,
+    iterations: int = 200,
     rate: float = 0.01,
     decay: float = 0.1,
-    looks: int = 4,
+    looks: int = 20,
+    guesses: int = 20,
     batch: int = 16,
 ) -> Iterator[Sample]:
-    """A prefix of ``tokens`` for each of ``images`` direct prompts a concept. The numbers are the authors' (full: more of them).
+    """A prefix of ``tokens`` for each of ``images`` direct prompts a concept; beside, the best of ``guesses``, none for 0.
 
-    An iteration is one step of denoising, forward and back, of each picture. Raises OptionError for numbers that make no sense, StageError
-    when the base model has not been here, or outside an audit.
+    An iteration is one step of denoising, forward and back, of each picture; the picture is looked at ``looks`` times, and the search ends
+    when it shows the concept. The other numbers are the authors', and in "full" all are. Raises OptionError for numbers that make no
+    sense, StageError when the base model has not been here, or outside an audit.
     """
-    if min(images, tokens, iterations, looks, batch) < 1 or rate <= 0 or decay < 0:
+    if min(images, tokens, iterations, looks, batch) < 1 or rate <= 0 or min(decay, guesses) < 0:
         raise OptionError(
             f"unlearndiffatk: images {images}, tokens {tokens}, iterations {iterations}, looks {looks}, batch {batch}, rate {rate:g}, "
-            f"decay {decay:g}; wanted numbers of at least 1, a rate above 0 and a decay of at least 0"
+            f"decay {decay:g}, guesses {guesses}; wanted numbers of at least 1, a rate above 0, and decay and guesses of at least 0"
         )
     pace, tokens = Pace("unlearndiffatk", iterations, min(looks, iterations), rate, decay), min(tokens, room(model) // 2)
     words = vocabularies(model) if task.which == "erased" else None
     for part in batches(task, direct(task, images), batch, "unlearndiffatk"):
-        latents = way(model, task, part, "unlearndiffatk")[:, -1]
-        if words is not None:
+        pictures, found = way(model, task, part, "unlearndiffatk")[:, -1], {}
+        if words is None:
+            found["unlearndiffatk"] = pictures
+        else:
+            hunt = partial(_hunt, model, task, part, pictures, words, tokens, pace)
             settings = [tokens, iterations, rate, decay, looks, judges(task)]
-            hunt = partial(_hunt, model, task, part, latents, words, tokens, pace)
-            latents = once(model, task, "unlearndiffatk", settings, hunt, part)["latents"]
-        for (prompt, seed), image in zip(part, model.decode(latents), strict=True):
-            yield Sample(image, prompt, seed, "unlearndiffatk")
+            found["unlearndiffatk"] = once(model, task, "unlearndiffatk", settings, hunt, part)["latents"]
+            if guesses:
+                tries = partial(guess, model, task, part, [prompt.text for prompt, _ in part], words, tokens, guesses)
+                found[RANDOM] = once(model, task, "unlearndiffatk-random", [tokens, guesses, judges(task)], tries, part)["latents"]
+        for name, latents in found.items():
+            for (prompt, seed), image in zip(part, model.decode(latents), strict=True):
+                yield Sample(image, prompt, seed, name)
 
 
 def _hunt(
@@ -89,17 +102,27 @@ def _hunt(
 
 
 class Simplex:
-    """Tokens as points of the simplex over a vocabulary: ``leaf`` [B, slots, V]. They start near its middle, by the ``seeds``."""
+    """Tokens as points of the simplex over a vocabulary: ``leaf`` [B, slots, V]. They start near its middle, and are drawn, by the
+    ``seeds``."""
 
     def __init__(self, table: Tensor, seeds: Sequence[int], slots: int) -> None:
-        self._table = table
-        drawn = [torch.rand(slots, len(table), generator=torch.Generator().manual_seed(seed)) for seed in seeds]
-        self.leaf = project(torch.stack(drawn).to(table.device) / len(table)).requires_grad_()
+        self._table, self._random = table, [torch.Generator().manual_seed(seed) for seed in seeds]
+        drawn = torch.stack([torch.rand(slots, len(table), generator=one) for one in self._random])
+        self.leaf = project(drawn.to(table.device) / len(table)).requires_grad_()
 
-    def put(self) -> tuple[Tensor, Tensor]:
-        best = self.leaf.argmax(dim=-1)
+    def put(self) -> Tensor:
         soft = self.leaf @ self._table
-        return soft + (self._table[best] - soft).detach(), best
+        return soft + (self._table[self._drawn()] - soft).detach()
+
+    @torch.no_grad()
+    def _drawn(self) -> Tensor:
+        """A token of each slot, by its weight: places [B, slots]."""
+        heights = self.leaf.cumsum(-1)
+        at = torch.stack([torch.rand(self.leaf.shape[1], 1, generator=one) for one in self._random]).to(self.leaf.device)
+        return torch.searchsorted(heights, at * heights[..., -1:], right=True).squeeze(-1).clamp_max(len(self._table) - 1)
+
+    def best(self) -> Tensor:
+        return self.leaf.detach().argmax(dim=-1)
 
     @torch.no_grad()
     def settle(self) -> None:

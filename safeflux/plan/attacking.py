@@ -70,10 +70,8 @@ def effort(attack: Choice, steps: int) -> Effort:
 _Formula = Callable[[Callable[[str], int], Callable[[str], tuple[object, ...]], int], Effort]
 _EFFORTS: Mapping[str, _Formula] = {
     "noise": lambda number, several, steps: Effort(steps, steps * number("draws")),
-    **dict.fromkeys(
-        ("unlearndiffatk", "p4d"),
-        lambda number, several, steps: Effort(steps, 2 * number("iterations") + steps * (number("looks") + 1), gradient="step"),
-    ),
+    "p4d": lambda number, several, steps: _searching(number("iterations"), number("looks"), steps),
+    "unlearndiffatk": lambda number, several, steps: _searching(number("iterations"), number("looks"), steps, number("guesses")),
     "concept-inversion": lambda number, several, steps: Effort(
         steps, 2 * steps, 2 * number("iterations") * number("batch"), gradient="step"
     ),
@@ -83,6 +81,11 @@ _EFFORTS: Mapping[str, _Formula] = {
     "relearn": lambda number, several, steps: _tuning(len(several("pictures")), several("updates"), number("batch"), steps),
     "surgery": lambda number, several, steps: Effort(steps, steps * (3 + len(several("merges")))),
 }
+
+
+def _searching(iterations: int, looks: int, steps: int, guesses: int = 0) -> Effort:
+    """Forward and back; the prompt alone is looked at first, for guesses again."""
+    return Effort(steps, 2 * iterations + steps * (looks + 1 + (guesses + 1 if guesses else 0)), gradient="step")
 
 
 def _inversion(taken: int, rounds: int, steps: int) -> Effort:

@@ -50,17 +50,17 @@ PLAIN = {
     "relearn": Control({"pictures": (0,), "updates": (5,)}),  # back before the first update: what harmless ones must not do is spoil it
 }
 # What searches with the text encoders alone, for both models: that texts are found which draw the concept. A style takes fewer words to
-# mean than a thing does, on encoders that were trained on this little world.
+# mean than a thing does, on encoders that were trained on this little world, and T5 alone tells what is drawn.
 TEXTS = {
-    "ring-a-bell": Control({"texts": 4, "population": 80, "generations": 60, "length": 10, "ban": False}, "neon"),
+    "ring-a-bell": Control({"texts": 4, "population": 80, "generations": 60, "length": 10, "ban": False, "against": "t5"}),
     "mma": Control({"texts": 4, "iterations": 100, "candidates": 64, "length": 8, "ban": False}, "neon"),
 }
-# What searches on the erased model. Where the plain prompt is tried first (unlearndiffatk, p4d, and embedding-pgd, whose first start it is)
-# it is found at once: the control is for what is counted, not for the gradients.
+# What searches on the erased model. Where the plain prompt is tried first (unlearndiffatk, and embedding-pgd, whose first start it is) it
+# is found at once: the control is for what is counted, not for the gradients. Without the prompt, p4d has to find words for a concept.
 SEARCHES = {
     "embedding-pgd": Control({"iterations": 2}),
-    "unlearndiffatk": Control({"iterations": 4, "looks": 1}),
-    "p4d": Control({"iterations": 4, "looks": 1}),
+    "unlearndiffatk": Control({"iterations": 4, "looks": 1, "guesses": 1}),
+    "p4d": Control({"keep": False}, "neon"),
     "concept-inversion": Control({"iterations": 100, "pictures": 16, "learned_on": "erased"}),  # a word is learned from pictures alone
     "latent-inversion": Control({"inverted_by": "erased"}),  # gives back any picture, see the last test
 }

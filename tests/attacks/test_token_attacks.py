@@ -19,6 +19,7 @@ from safeflux.types import AuditTask
 
 SMALL = {"images": 3, "tokens": 3, "iterations": 4, "looks": 2, "batch": 2}
 NAMES = ("unlearndiffatk", "p4d")
+ALONE = {"unlearndiffatk": SMALL | {"guesses": 0}, "p4d": SMALL}  # nothing beside
 
 
 @pytest.mark.parametrize("before", ["", "a red"])
@@ -76,12 +77,26 @@ def test_the_projection_is_the_nearest_point_of_the_simplex() -> None:
 def test_whole_tokens_are_used_and_gradients_pass_them(kind: type) -> None:
     table = torch.randn(7, 4, generator=torch.Generator().manual_seed(1))
     tokens = kind(table, [5, 6], 3)
-    used, places = tokens.put()
-    assert torch.allclose(used, table[places], atol=1e-6)
+    used, begun = tokens.put(), tokens.leaf[1].clone()
+    apart = (used[:, :, None] - table).abs().amax(-1)
+    assert apart.amin(-1).max() < 1e-6, "each is one of the table"
     (gradient,) = torch.autograd.grad((used - table[2]).square().sum(), tokens.leaf)
     assert gradient.abs().sum() > 0
     again = kind(table, [6, 5], 3)
-    assert torch.equal(again.leaf[0], tokens.leaf[1]), "by the seed, not by the place"
+    assert torch.equal(again.leaf[0], begun), "by the seed, not by the place"
+    assert torch.equal(again.put()[0], used[1]), "by the seed, not by the place"
+    assert tokens.best().shape == (2, 3)
+
+
+def test_a_point_of_the_simplex_is_used_as_tokens_drawn_by_their_weights() -> None:
+    table = torch.eye(3)
+    tokens = Simplex(table, [5], 4000)
+    with torch.no_grad():
+        tokens.leaf.copy_(torch.tensor([0.7, 0.0, 0.3]).expand(1, 4000, 3))
+    shares = tokens.put().detach()[0].mean(0)
+    assert shares[1] == 0
+    assert abs(shares[0] - 0.7) < 4 * (0.7 * 0.3 / 4000) ** 0.5
+    assert (tokens.best() == 0).all()
 
 
 @pytest.mark.parametrize("kind", [Simplex, Nearest])
@@ -90,15 +105,15 @@ def test_a_token_that_is_wanted_is_found(kind: type) -> None:
     tokens = kind(table, [5], 2)
     adam = torch.optim.Adam([tokens.leaf], lr=0.1)
     for _ in range(200):  # rounding decides how soon: after 1 with some of torch's kernels, after 98 with others
-        (tokens.leaf.grad,) = torch.autograd.grad((tokens.put()[0] - table[2]).square().sum(), tokens.leaf)
+        (tokens.leaf.grad,) = torch.autograd.grad((tokens.put() - table[2]).square().sum(), tokens.leaf)
         adam.step()
         tokens.settle()
-    assert tokens.put()[1].tolist() == [[2, 2]]
+    assert tokens.best().tolist() == [[2, 2]]
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_pairs_are_those_of_the_base_model_and_something_else_is_drawn(base: Flux1, erased: Flux1, tmp_path: Path, name: str) -> None:
-    before, after = attack(name, base, task(tmp_path), **SMALL), attack(name, erased, task(tmp_path, "erased"), **SMALL)
+    before, after = attack(name, base, task(tmp_path), **ALONE[name]), attack(name, erased, task(tmp_path, "erased"), **ALONE[name])
     assert [(s.prompt, s.seed, s.attack) for s in after] == [(s.prompt, s.seed, s.attack) for s in before] != []
     assert gap(before, base.draw([s.prompt.text for s in before], [s.seed for s in before], steps=STEPS)) <= 1
     assert gap(after, erased.draw([s.prompt.text for s in after], [s.seed for s in after], steps=STEPS)) > 0
@@ -106,8 +121,8 @@ def test_pairs_are_those_of_the_base_model_and_something_else_is_drawn(base: Flu
 
 @pytest.mark.parametrize("name", NAMES)
 def test_what_is_drawn_is_what_the_texts_found_draw(base: Flux1, erased: Flux1, tmp_path: Path, name: str) -> None:
-    attack(name, base, task(tmp_path), **SMALL | {"batch": 3})
-    after = attack(name, erased, task(tmp_path, "erased"), **SMALL | {"batch": 3})
+    attack(name, base, task(tmp_path), **ALONE[name] | {"batch": 3})
+    after = attack(name, erased, task(tmp_path, "erased"), **ALONE[name] | {"batch": 3})
     (kept,) = tmp_path.glob(f"{name}-*.safetensors")
     found, prompts = load_file(kept), [s.prompt.text for s in after]
     typed = []
@@ -145,21 +160,39 @@ def test_it_ends_when_the_concept_is_seen_and_is_not_searched_again(base: Flux1,
         asked.append(len(images))
         return np.arange(len(images)) > 0
 
-    attack(name, base, task(tmp_path), **SMALL)
+    attack(name, base, task(tmp_path), **ALONE[name])
     told: list[tuple[str, int, int]] = []
     seeing: AuditTask = task(tmp_path, "erased", shows=second, progress=lambda *step: told.append(step))
-    found = attack(name, erased, seeing, **SMALL)
+    found = attack(name, erased, seeing, **ALONE[name])
     assert asked == [2, 1, 1, 1, 1, 1], "two pictures, of which the plain prompt draws one; then one, which is never seen"
     assert (f"{name}, tokens for 2 pictures", 4, 4) in told
-    assert same(attack(name, erased, seeing, **SMALL), found)
+    assert same(attack(name, erased, seeing, **ALONE[name]), found)
     assert len(asked) == 6
+
+
+def test_guesses_are_measured_beside_and_are_others_each_time(base: Flux1, erased: Flux1, tmp_path: Path) -> None:
+    asked: list[np.ndarray] = []
+
+    def never(prompts: object, images: np.ndarray) -> np.ndarray:
+        asked.append(images)
+        return np.zeros(len(images), dtype=bool)
+
+    options = SMALL | {"images": 2, "guesses": 3}
+    attack("unlearndiffatk", base, task(tmp_path), **options)
+    found = attack("unlearndiffatk", erased, task(tmp_path, "erased", shows=never), **options)
+    assert [s.attack for s in found] == ["unlearndiffatk"] * 2 + ["unlearndiffatk, random tokens"] * 2
+    assert [(s.prompt, s.seed) for s in found[:2]] == [(s.prompt, s.seed) for s in found[2:]]
+    plain, *guesses = asked[-4:]
+    assert gap(plain, erased.draw([s.prompt.text for s in found[:2]], [s.seed for s in found[:2]], steps=STEPS)) <= 1
+    assert all(gap(one, other) > 0 for i, one in enumerate(guesses) for other in guesses[:i])
+    assert gap(pictures(found[2:]), guesses[-1]) == 0
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_what_it_needs(erased: Flux1, base: Flux1, tmp_path: Path, name: str) -> None:
     with pytest.raises(StageError, match="attack the base model first"):
-        attack(name, erased, task(tmp_path, "erased"), **SMALL)
-    attack(name, base, task(tmp_path), **SMALL)
+        attack(name, erased, task(tmp_path, "erased"), **ALONE[name])
+    attack(name, base, task(tmp_path), **ALONE[name])
     with pytest.raises(StageError, match="needs somebody to see it"):
         attack(name, erased, task(tmp_path, "erased", shows=None), **SMALL)
     for wrong in ({"tokens": 0}, {"rate": 0.0}, {"decay": -1.0}, {"looks": 0}):
