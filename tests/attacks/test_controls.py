@@ -60,7 +60,7 @@ TEXTS = {
 SEARCHES = {
     "embedding-pgd": Control({"iterations": 2}),
     "unlearndiffatk": Control({"iterations": 4, "looks": 1, "guesses": 1}),
-    "p4d": Control({"keep": False}, "neon"),
+    "p4d": Control({"keep": False, "iterations": 600, "looks": 60}),
     "concept-inversion": Control({"iterations": 100, "pictures": 16, "learned_on": "erased"}),  # a word is learned from pictures alone
     "latent-inversion": Control({"inverted_by": "erased"}),  # gives back any picture, see the last test
 }

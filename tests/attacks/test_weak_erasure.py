@@ -2,7 +2,7 @@
 
 Of the embedded FLUX, ``uce`` changes the two layers that read text, and nothing else: the rest of the model still knows the concept.
 Attacks that come in by other ways have to show it, on the same pairs of prompt and noise, more often than chance allows (exact McNemar).
-Whoever only types has nothing to come in by there; searched tokens have to show it of the same edit at ``PART`` of its strength.
+Searched tokens find little there; they have to show it of the same edit at ``PART`` of its strength.
 """
 
 from __future__ import annotations
