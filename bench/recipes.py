@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from depends import digest
-from recipes_settings import ABLATIONS, METHODS, QUICK, Setting, policy_of
+from recipes_settings import ABLATIONS, METHODS, QUICK, TRIES, Setting, policy_of
 from recipes_table import Run, catching_up, plot, record, table
 
 from safeflux import registry
@@ -45,7 +45,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split(":", 1)[0])
     parser.add_argument("--concepts", type=int, nargs="+", default=[1, 3, 10], help="how many at once (default: 1 3 10)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument("--only", nargs="+", choices=[*METHODS, *ABLATIONS], metavar="NAME", help="these methods or variants only")
+    parser.add_argument("--only", nargs="+", choices=[*METHODS, *ABLATIONS, *TRIES], metavar="NAME", help="these methods or variants only")
     parser.add_argument("--ablations", action="store_true", help="variants of the mask method instead of methods")
     parser.add_argument("--radius", type=float, default=0.1, help="of the attack on embeddings (default: %(default)s)")
     parser.add_argument("--quick", action="store_true", help="three concepts, one seed, a shorter training")
@@ -57,7 +57,7 @@ def main() -> None:
         chosen.concepts, chosen.seeds = [3], [1]
     settings = ABLATIONS if chosen.ablations else QUICK if chosen.quick else METHODS
     if chosen.only:
-        settings = {name: (METHODS | ABLATIONS | settings)[name] for name in chosen.only}
+        settings = {name: (METHODS | ABLATIONS | TRIES | settings)[name] for name in chosen.only}
     jobs = [
         Job(name, setting, count, seed, chosen.radius, chosen.out)
         for count in chosen.concepts
