@@ -84,9 +84,9 @@ def guess(
     """
     drawn, random = Drawn(model, task, part, rests, words, slots), [torch.Generator().manual_seed(seed) for _, seed in part]
     for _ in range(tries):
-        places = [torch.stack([torch.randint(len(w.ids), (slots,), generator=one) for one in random]) for w in words]
-        if drawn.missing:
-            drawn.look(places)
+        if not drawn.missing:
+            break
+        drawn.look([torch.stack([torch.randint(len(w.ids), (slots,), generator=one) for one in random]) for w in words])
     return drawn.found
 
 
