@@ -65,8 +65,8 @@ def audit(
     ``jobs`` attacks are run side by side, each in a process that holds the model once more.
     ``embedder`` is the mini's own for the mini and CLIP for others, unless given. An
     attack or metric that breaks leaves unchecked lines with the reason. Raises StageError, before anything is drawn, if
-    a detector cannot be had or does not know what it is asked for, or a concept's labelled pictures cannot be read; and where one of the
-    ``jobs`` dies.
+    a detector cannot be had or does not know what it is asked for, or pictures that the policy names cannot be read; and where one of the
+    ``jobs`` dies. Raises PlanError, as early, where there are no such pictures.
     """
     bench = open_bench(policy, embedder)
     tried, attacks = bench.tried(policy), [chosen(policy, attack) for attack in policy.audit.attacks]

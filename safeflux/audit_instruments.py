@@ -14,9 +14,11 @@ import numpy as np
 from safeflux import registry
 from safeflux.audit_labelled import labelled
 from safeflux.audit_lines import Measure, measures
+from safeflux.audit_photographs import photographs
 from safeflux.errors import StageError
-from safeflux.instruments import Detector, Embedder, Instruments
+from safeflux.instruments import Detector, Embedder, Instruments, Photographs
 from safeflux.policy import Choice, Policy
+from safeflux.policy.attached import refuse
 from safeflux.statistics.detector_error import Labelled
 from safeflux.types import Prompt, Shows
 
@@ -41,13 +43,14 @@ class Remembering:
 
 @dataclass(frozen=True)
 class Bench:
-    """The detector of each set of labels to tell, and where the embedder comes from."""
+    """The detector of each set of labels to tell, where the embedder comes from, and photographs if there are any."""
 
     detectors: Mapping[tuple[str, ...], Detector]
     embed: Callable[[], Embedder]
+    photographs: Photographs | None
 
     def instruments(self, measure: Measure) -> Instruments:
-        return Instruments(self.detectors[_place(measure)], self.embed)
+        return Instruments(self.detectors[_place(measure)], self.embed, self.photographs)
 
     def shows(self, policy: Policy) -> Shows:
         """Tells whether pictures show what their prompts expect."""
@@ -84,8 +87,10 @@ def open_bench(policy: Policy, embedder: Callable[[], Embedder] | None = None) -
     """Load the detectors. A concept's own must know its label; things that stay are told by the first of them that knows all
     of them, else by the one that knows any (the mini's for the mini, ``zero-shot`` for others).
 
-    Raises StageError where a detector cannot be had or does not know its label. The embedder is loaded when first needed.
+    Raises StageError where a detector cannot be had or does not know its label, or a photograph of the policy's cannot be read, and
+    PlanError where a folder has no pictures. The embedder is loaded when first needed.
     """
+    refuse(policy)
     load = cache(lambda name, options: registry.get("detector", name)(**json.loads(options)))
     own = {c.name: _load(load, c.detector) for c in policy.concepts}
     chosen: dict[tuple[str, ...], Detector] = {}
@@ -100,7 +105,8 @@ def open_bench(policy: Policy, embedder: Callable[[], Embedder] | None = None) -
         if not _knows(detector, m.labels):
             raise StageError(f"no detector knows all of {', '.join(m.labels)}; the last that was asked is {detector.name}")
         chosen[_place(m)] = detector
-    return Bench(chosen, _once(lambda: Remembering((embedder or _embedder(policy))())))
+    embed = _once(lambda: Remembering((embedder or _embedder(policy))()))
+    return Bench(chosen, embed, photographs(policy, embed))
 
 
 def _once(load: Callable[[], Remembering]) -> Callable[[], Remembering]:

@@ -7,25 +7,23 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from safeflux.errors import StageError
+from safeflux.audit_pictures import read
 from safeflux.instruments import Detector
 from safeflux.policy import Concept, Policy
+from safeflux.policy.attached import OTHERS, SHOWN, pictures
 from safeflux.statistics.detector_error import Labelled
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
-SHOWN, OTHERS = "shown", "others"  # the folders of a policy's labelled pictures
 DRAWN = 100  # pictures of each kind that the mini's world draws for the purpose
-_PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 
 
 def labelled(concept: Concept, detector: Detector, policy: Policy) -> Labelled | None:
     """The detector on the concept's labelled pictures: those of the policy, else for the mini drawn ones, else none.
 
-    Raises StageError for a directory without ``shown/`` and ``others/``, or without pictures in them.
+    Raises StageError for a picture that cannot be read.
     """
     if concept.labelled is not None:
         folder = Path(concept.labelled)
@@ -58,16 +56,4 @@ def _fired(detector: Detector, label: str, batches: Iterator[NDArray[np.uint8]])
 
 
 def _read(folder: Path) -> Iterator[NDArray[np.uint8]]:
-    """The pictures of a folder, in one at a time, for their sizes may differ: [1, H, W, 3]."""
-    from PIL import Image, UnidentifiedImageError
-
-    paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in _PICTURES) if folder.is_dir() else []
-    if not paths:
-        kinds = ", ".join(_PICTURES)
-        raise StageError(f"{folder} holds no pictures; labelled ones are files ({kinds}) in the folders {SHOWN}/ and {OTHERS}/")
-    for path in paths:
-        try:
-            with Image.open(path) as image:
-                yield np.asarray(image.convert("RGB"))[None]
-        except (OSError, UnidentifiedImageError) as error:
-            raise StageError(f"{path} cannot be read as a picture: {error}") from error
+    yield from map(read, pictures(folder))

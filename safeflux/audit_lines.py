@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from safeflux import registry
+from safeflux.audit_photographs import photographed
 from safeflux.instruments import Detector, Instruments
 from safeflux.metrics.counting import shows
 from safeflux.plan.attacking import UNLIMITED, chosen, effort
@@ -24,7 +25,8 @@ FITTING = ("embedding-score",)  # how well pictures fit their prompts: a number 
 APART = ("feature-distance", "ssim", "psnr", "perceptual-distance", "latent-drift", "fid", "kid")  # how far they are apart
 KEEPING = ("erase-eval-fit",)  # how much of the base model's is kept
 LIKE = ("erase-eval", "erase-eval-captions")  # how like both models' pictures are where the concept is gone
-COMPARING = (*APART, *KEEPING, *LIKE)  # of the two models together, so that there is no control
+BESIDE = ("erase-eval-distance",)  # how much farther from photographs, where there are any
+COMPARING = (*APART, *KEEPING, *LIKE, *BESIDE)  # of the two models together, so that there is no control
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,8 @@ def measures(policy: Policy, attack: str) -> list[Measure]:
         found += [Measure(c, attack, "neighbours", _near(c), limits.retained, c.retain, keep=True, early=early) for c in near]
         if policy.retain:
             found.append(Measure(None, attack, "retained", _general, limits.retained, policy.retain, keep=True, early=early))
-            found += [Measure(None, attack, metric, _general, None, policy.retain) for metric in (*FITTING, *KEEPING, *APART)]
+            apart = (*FITTING, *KEEPING, *APART, *(BESIDE if photographed(policy) else ()))
+            found += [Measure(None, attack, metric, _general, None, policy.retain) for metric in apart]
     if attack == "latent-inversion" and policy.retain:  # what any picture that is inverted comes back as
         found.append(Measure(None, attack, "retained", _general, None, policy.retain))
     if attack == "paraphrase":
@@ -108,7 +111,9 @@ def _measured(m: Measure, base: list[Sample], erased: list[Sample], instruments:
     metric = registry.get("metric", m.metric)
     if m.metric not in COMPARING:
         yield _line(m, "base", metric(base, base, instruments), "control", len(base), task)
-    yield _line(m, "erased", metric(erased, base, instruments), "measured", len(erased), task)
+    found = _line(m, "erased", metric(erased, base, instruments), "measured", len(erased), task)
+    beside = instruments.photographs if m.metric in BESIDE else None
+    yield replace(found, reason=beside.told) if beside else found
 
 
 def _counted(m: Measure, base: list[Sample], erased: list[Sample], instruments: Instruments, task: AuditTask) -> Iterator[Finding]:

@@ -46,8 +46,17 @@ class Embedder(Protocol):
 
 
 @dataclass(frozen=True)
+class Photographs:
+    """Pictures from elsewhere as unit vectors [M, D], made when first asked for; ``told``: what a report says of them."""
+
+    told: str
+    embedded: Callable[[], NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
 class Instruments:
-    """What a metric may measure with; the embedder is loaded when first asked for."""
+    """What a metric may measure with; the embedder is loaded when first asked for. ``photographs``: of what general prompts ask for."""
 
     detect: Detector
     embed: Callable[[], Embedder]
+    photographs: Photographs | None = None

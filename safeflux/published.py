@@ -53,7 +53,7 @@ def _published(policy: Policy) -> tuple[str, list[str]]:
     text, withheld = policy.text, []
     for field, value in _leaves(YAML(typ="safe", pure=True).load(policy.text), ""):
         if (
-            field in ("signing.key", "base.extends")
+            field in ("signing.key", "base.extends", "audit.photographs")
             or field.endswith(".labelled")
             or field.startswith("base.merges[")
             or _PATH.match(value)

@@ -60,6 +60,7 @@ BUILT_IN: dict[Kind, dict[str, str]] = {
         "erase-eval": "safeflux.metrics.erase_eval:erase_eval",
         "erase-eval-captions": "safeflux.metrics.erase_eval_captions:erase_eval_captions",
         "erase-eval-fit": "safeflux.metrics.erase_eval_fit:erase_eval_fit",
+        "erase-eval-distance": "safeflux.metrics.erase_eval_distance:erase_eval_distance",
     },
     "detector": {
         "mini": "safeflux.detectors.mini:mini",

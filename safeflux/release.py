@@ -125,8 +125,9 @@ def _make(run: Run, space: Workspace, signer: AnySigner) -> tuple[int, str]:
     baked = stage("bake", lambda run, out, scratch: baking.bake(run, out, scratch, signer), baking.asked(policy, signer), [erased])
 
     attacks = _drawn_from(policy, plan)
-    labelled = [files.source_digest(Path(one.labelled)) for one in policy.concepts if one.labelled]
-    judging = {"limits": asdict(policy.limits), "pairs": policy.report.pairs, "labelled": labelled}
+    brought = {f"labelled {one.name}": one.labelled for one in policy.concepts} | {"photographs": policy.audit.photographs}
+    pictures = {what: files.source_digest(Path(folder)) for what, folder in brought.items() if folder}
+    judging = {"limits": asdict(policy.limits), "pairs": policy.report.pairs, "pictures": pictures}
     drawings = _key("draw", attacks, [baked])  # pictures stay when only the limits they are judged by have changed
     audited = stage("audit", stages.audit, attacks | judging, [committed, baked], lasting=drawings)
 

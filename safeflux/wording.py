@@ -38,6 +38,7 @@ METRICS = {
     "erase-eval": "likeness to the base model, 0 where shown",
     "erase-eval-captions": "likeness of captions, 0 where shown",
     "erase-eval-fit": "fit to prompts, share kept",
+    "erase-eval-distance": "nearness to photographs, share kept",
     "feature-distance": "feature distance",
     "fid": "Fréchet distance of features",
     "kid": "kernel distance of features",

@@ -15,7 +15,7 @@ from safeflux.audit_early import Watch
 from safeflux.audit_labelled import labelled
 from safeflux.audit_lines import measures
 from safeflux.audit_store import Drawings, Spent
-from safeflux.errors import StageError
+from safeflux.errors import PlanError, StageError
 from safeflux.instruments import Instruments
 from safeflux.policy import Choice
 from safeflux.report import decide
@@ -162,13 +162,15 @@ def test_rates_are_corrected_for_the_mistakes_on_labelled_pictures(tmp_path: Pat
 def test_labelled_pictures_that_are_not_there_stop_the_audit_before_it_draws(tmp_path: Path) -> None:
     pictures(tmp_path / "shown", [(200, 0, 0)])
     base = Painter()
-    with pytest.raises(StageError, match=r"others holds no pictures; labelled ones are files \(\.png"):
+    with pytest.raises(PlanError, match=r"sword: labelled: there is no folder .*others; wanted: labelled pictures in the folders"):
         run(base, Painter(), make_policy(concept=replace(SWORD, labelled=str(tmp_path))))
-    assert base.drawn == []
     (tmp_path / "others").mkdir()
+    with pytest.raises(PlanError, match=r"others holds no pictures; wanted: .* \(\.png, "):
+        run(base, Painter(), make_policy(concept=replace(SWORD, labelled=str(tmp_path))))
     (tmp_path / "others" / "a.png").write_bytes(b"no picture")
     with pytest.raises(StageError, match=r"a\.png cannot be read as a picture"):
         run(base, Painter(), make_policy(concept=replace(SWORD, labelled=str(tmp_path))))
+    assert base.drawn == []
 
 
 def test_the_mini_draws_its_own_labelled_pictures() -> None:

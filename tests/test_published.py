@@ -55,10 +55,13 @@ def test_lock_withholds_paths_of_the_publishers_machine(report: dict[str, Any]) 
     text = DEMO.read_text().replace("demo: true", "key: ~/secret/place/my.key # not ~/secret/place/my.key.old")
     text = text.replace("builtin:flux-mini", "../private/flux").replace("targets: [neon", "detector: mini\n    targets: [neon")
     text = text.replace("anchor: a figure", "anchor: a figure\n    detector: {zero-shot: {model: /opt/hidden/clip}}")
+    text = text.replace("  preset: quick", "  preset: quick\n  photographs: kept at home/photos")
     policy = read_policy(text.encode(), Path("/home/me/policy.yaml"))
     shown = lock_text(policy, report)
-    assert lock_of(policy, report)["withheld"] == ["base.model", "concepts[2].detector.zero-shot.model", "signing.key"]
+    withheld = ["base.model", "concepts[2].detector.zero-shot.model", "audit.photographs", "signing.key"]
+    assert lock_of(policy, report)["withheld"] == withheld
     assert "secret" not in shown
+    assert "at home" not in shown
     assert "private" not in shown
     assert "hidden" not in shown
     assert "/home" not in shown

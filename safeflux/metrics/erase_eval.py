@@ -1,8 +1,8 @@
 """EraseEval's second term (``fmp453/erase-eval`` has four): the likeness of the two models' pictures, nothing where the concept is seen.
 
 It falls both for a concept that stays and for a picture that is ruined. The first term, what the pictures tell in words, is
-``erase-eval-captions``; the third, how much of the fit of pictures and prompts is kept, ``erase-eval-fit``. The fourth compares both
-models' distances to photographs from elsewhere, of which nothing here has any: it is not computed; ``feature-distance`` is nearest to it.
+``erase-eval-captions``; the third, how much of the fit of pictures and prompts is kept, ``erase-eval-fit``; the fourth, how near to
+photographs they stay, ``erase-eval-distance``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What distances of distributions share: the unbiased squared maximum mean discrepancy of paired embeddings, for any kernel."""
+"""What distances of distributions share: the unbiased squared maximum mean discrepancy of embeddings, in pairs or not, for any kernel."""
 
 from __future__ import annotations
 
@@ -24,11 +24,14 @@ def distance(
     x, y = embedded(samples, base, instruments)
     h = pair_kernel(x, y, kernel)
     n = len(h)
-    draws = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=resamples).astype(np.float64)
-    values = np.array([weighted_mean(h, weights) for weights in draws])
-    value = weighted_mean(h, np.ones(n))
-    low, high = np.quantile(values, (0.025, 0.975))
-    return Score(n, scale * value, scale * min(float(low), value), scale * max(float(high), value))
+    value, *values = (scale * weighted_mean(h, resampled(n, resamples, np.random.default_rng(seed)))).tolist()
+    low, high = np.nanquantile(values, (0.025, 0.975))
+    return Score(n, value, min(float(low), value), max(float(high), value))
+
+
+def resampled(n: int, resamples: int, rng: np.random.Generator) -> NDArray[np.float64]:
+    """How often each of ``n`` counts: [1 + resamples, n]; in the first row each counts once, the others are bootstrap resamples."""
+    return np.concatenate([np.ones((1, n)), rng.multinomial(n, np.full(n, 1 / n), size=resamples)])
 
 
 def embedded(
@@ -53,11 +56,25 @@ def pair_kernel(x: NDArray[np.float64], y: NDArray[np.float64], kernel: Kernel) 
     return h
 
 
-def weighted_mean(h: NDArray[np.float64], weights: NDArray[np.float64]) -> float:
-    """Mean of ``h`` off its diagonal, pair (i, j) counted ``weights[i] * weights[j]`` times.
+def unpaired(
+    x: NDArray[np.float64], y: NDArray[np.float64], kernel: Kernel, x_weights: NDArray[np.float64], y_weights: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """The unbiased squared MMD [R] of embeddings [N, D] and [M, D] that are not pairs (the same, equation 3).
+
+    Of each row of weights [R, N] and [R, M]: how often each counts.
+    """
+    cross = (x_weights @ kernel(x, y) * y_weights).sum(axis=1) / (x_weights.sum(axis=1) * y_weights.sum(axis=1))
+    found: NDArray[np.float64] = weighted_mean(kernel(x, x), x_weights) + weighted_mean(kernel(y, y), y_weights) - 2 * cross
+    return found
+
+
+def weighted_mean(h: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Mean [R] of ``h`` [N, N] off its diagonal, pair (i, j) counted ``weights[r, i] * weights[r, j]`` times; NaN where all is one pair.
 
     A resample holds some pairs several times; comparing such a copy with itself would pull the distance away from zero.
     """
-    products = np.outer(weights, weights)
-    np.fill_diagonal(products, 0)
-    return float((products * h).sum() / products.sum())
+    squares = weights**2
+    off = (weights @ h * weights).sum(axis=1) - squares @ np.diagonal(h)
+    pairs = weights.sum(axis=1) ** 2 - squares.sum(axis=1)
+    mean: NDArray[np.float64] = np.divide(off, pairs, out=np.full(len(off), np.nan), where=pairs > 0)
+    return mean

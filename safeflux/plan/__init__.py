@@ -16,7 +16,7 @@ from safeflux.plan.cost import Budget, Cost, budgets, costs, memory, precision, 
 from safeflux.plan.earlier import Earlier, find_earlier
 from safeflux.plan.erasing import TRAIN_PROMPTS
 from safeflux.policy import Choice, Concept, Policy, licences
-from safeflux.policy.attached import digests
+from safeflux.policy.attached import digests, refuse
 from safeflux.policy.licences import Licence
 from safeflux.registry import Kind
 
@@ -71,10 +71,11 @@ def make_plan(policy: Policy) -> Plan:
     """Resolve everything a policy leaves open.
 
     Raises ``PolicyError`` when the release would bear another licence than its base allows.
-    Raises ``PlanError`` when the base model is not where the policy says, is no FLUX, cannot be exported as the policy asks, or when
-    the audit is too small for its limits: with no miss at all, n pictures show a rate of at most L only if
-    n >= ln(1 - confidence) / ln(1 - L).
+    Raises ``PlanError`` when the base model is not where the policy says, is no FLUX, cannot be exported as the policy asks, when files
+    or pictures that the policy names are not there, or when the audit is too small for its limits: with no miss at all, n pictures show
+    a rate of at most L only if n >= ln(1 - confidence) / ln(1 - L).
     """
+    refuse(policy)
     base = find_base(policy)
     geometry, licence = base.geometry, licences.gate(policy, base.directory)
     exports.refuse(policy.exports, geometry)

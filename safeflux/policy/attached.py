@@ -1,4 +1,4 @@
-"""Files that a policy's attacks work with: they belong to what was asked for, and so does what is in them."""
+"""Files that a policy names, of prompts and of pictures: they belong to what was asked for, and so does what is in them."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ from safeflux.policy.model import Choice, Policy
 from safeflux.policy.places import place
 
 FILE = "file"  # the option of an attack that names one
+SHOWN, OTHERS = "shown", "others"  # the folders of a concept's labelled pictures
+LEAST = 3  # photographs: of fewer, no distance of distributions can be had
+KINDS = (".png", ".jpg", ".jpeg", ".webp")
 
 
 def folder(policy: Policy) -> Path:
@@ -30,3 +33,25 @@ def digests(policy: Policy, attack: Choice) -> dict[str, str]:
             f"{place(policy, 'audit', 'attacks')}the attack {attack.name}: {came}; wanted: {attack.name}: {{{FILE}: ./name.csv}}"
         )
     return {f"{FILE}_sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+
+
+def pictures(folder: Path) -> list[Path]:
+    """The pictures in ``folder``, by name; none where it is none."""
+    return sorted(p for p in folder.iterdir() if p.suffix.lower() in KINDS) if folder.is_dir() else []
+
+
+def refuse(policy: Policy) -> None:
+    """Raises PlanError for a folder that the policy names and that does not hold the pictures it should."""
+    for concept in policy.concepts:
+        for kind in (SHOWN, OTHERS) if concept.labelled is not None else ():
+            where = f"{place(policy, 'concepts')}concepts: {concept.name}: labelled"
+            _refuse(Path(str(concept.labelled)) / kind, where, f"labelled pictures in the folders {SHOWN}/ and {OTHERS}/", 1)
+    if policy.audit.photographs is not None:
+        where = f"{place(policy, 'audit', 'photographs')}audit.photographs"
+        _refuse(Path(policy.audit.photographs), where, f"at least {LEAST} photographs of what must stay", LEAST)
+
+
+def _refuse(folder: Path, where: str, wanted: str, least: int) -> None:
+    if (n := len(pictures(folder))) < least:
+        came = f"{folder} holds {n or 'no'} pictures" if folder.is_dir() else f"there is no folder {folder}"
+        raise PlanError(f"{where}: {came}; wanted: {wanted} ({', '.join(KINDS)})")

@@ -164,6 +164,7 @@ def _audit() -> dict[str, Any]:
             },
             "images": {"title": "Pictures per concept and attack", "type": "integer", "minimum": 1, "maximum": 100_000},
             "stop_early": {"title": "Stop drawing once a limit is decided", "type": "boolean", "default": False},
+            "photographs": _text("Directory of photographs of what must stay, to tell how much farther from them pictures are", 1000),
         }
     )
 

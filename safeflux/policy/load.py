@@ -74,7 +74,6 @@ def _checked(text: str, file: str) -> dict[str, Any]:
 def _policy(data: dict[str, Any], source: Path | None, digest: str, text: str) -> Policy:
     concepts = tuple(_concept(one, source) for one in data["concepts"])
     erased = {rules.same(word) for one in concepts for word in (one.name, *one.targets)}
-    audit = data.get("audit", {})
     return Policy(
         name=data["name"],
         version=data["version"],
@@ -84,12 +83,7 @@ def _policy(data: dict[str, Any], source: Path | None, digest: str, text: str) -
         retain=tuple(data.get("retain", [noun for noun in NOUNS if noun not in erased])),
         method=_choice(data["method"]),
         limits=Limits(**{name: _limit(one) for name, one in data["limits"].items()}),
-        audit=Audit(
-            preset=audit.get("preset", "standard"),
-            attacks=tuple(_choice(one) for one in audit.get("attacks", _ATTACKS)),
-            images=audit.get("images"),
-            stop_early=audit.get("stop_early", False),
-        ),
+        audit=_audit(data.get("audit", {}), source),
         bake=Bake(**data.get("bake", {})),
         exports=tuple(_choice(one) for one in data.get("exports", ["diffusers"])),
         report=ReportSettings(**data.get("report", {})),
@@ -123,6 +117,17 @@ def _concept(data: Mapping[str, Any], source: Path | None) -> Concept:
         label=data.get("label", data["name"]),
         translations={language: tuple(words) for language, words in data.get("translations", {}).items()},
         labelled=None if labelled is None else _absolute(labelled, source),
+    )
+
+
+def _audit(data: Mapping[str, Any], source: Path | None) -> Audit:
+    photographs = data.get("photographs")
+    return Audit(
+        preset=data.get("preset", "standard"),
+        attacks=tuple(_choice(one) for one in data.get("attacks", _ATTACKS)),
+        images=data.get("images"),
+        stop_early=data.get("stop_early", False),
+        photographs=None if photographs is None else _absolute(photographs, source),
     )
 
 

@@ -83,12 +83,14 @@ class Limits:
 @dataclass(frozen=True)
 class Audit:
     """``images`` per concept and attack; None leaves it to the preset (see ``safeflux.plan``). ``stop_early``: no more of them are drawn
-    by the erased model than it takes to decide a limit, with bounds that allow for looking after every batch."""
+    by the erased model than it takes to decide a limit, with bounds that allow for looking after every batch. ``photographs``: absolute
+    path of photographs of what the general prompts ask for."""
 
     preset: Preset
     attacks: tuple[Choice, ...]
     images: int | None = None
     stop_early: bool = False
+    photographs: str | None = None
 
 
 @dataclass(frozen=True)

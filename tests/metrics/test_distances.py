@@ -92,7 +92,7 @@ def test_kernel_distance_is_the_unbiased_estimate_of_its_definition() -> None:
         return float((a @ b / 3 + 1) ** 3)
 
     terms = [k(x[i], x[j]) + k(y[i], y[j]) - k(x[i], y[j]) - k(x[j], y[i]) for i in range(7) for j in range(7) if i != j]
-    assert weighted_mean(pair_kernel(x, y, cubic), np.ones(7)) == pytest.approx(np.mean(terms))
+    assert weighted_mean(pair_kernel(x, y, cubic), np.ones((1, 7)))[0] == pytest.approx(np.mean(terms))
 
 
 def test_signal_to_noise_ratio() -> None:

@@ -73,11 +73,11 @@ def test_the_estimator_is_that_of_the_definition() -> None:
         return float(np.exp(-((a - b) ** 2).sum() / (2 * SIGMA**2)))
 
     terms = [k(x[i], x[j]) + k(y[i], y[j]) - k(x[i], y[j]) - k(x[j], y[i]) for i in range(6) for j in range(6) if i != j]
-    assert weighted_mean(pair_kernel(x, y, kernel), np.ones(6)) == pytest.approx(np.mean(terms))
+    assert weighted_mean(pair_kernel(x, y, kernel), np.ones((1, 6)))[0] == pytest.approx(np.mean(terms))
 
 
 def test_the_estimator_has_no_bias_between_equal_distributions() -> None:
-    values = [weighted_mean(pair_kernel(directions(10, 2 * i), directions(10, 2 * i + 1), kernel), np.ones(10)) for i in range(400)]
+    values = [weighted_mean(pair_kernel(directions(10, 2 * i), directions(10, 2 * i + 1), kernel), np.ones((1, 10)))[0] for i in range(400)]
     error = np.std(values) / np.sqrt(len(values))
     assert abs(np.mean(values)) < 3 * error
     assert min(values) < 0  # a biased estimator (diagonal kept) never is
@@ -85,10 +85,17 @@ def test_the_estimator_has_no_bias_between_equal_distributions() -> None:
 
 def test_copies_in_a_resample_are_not_compared_with_themselves() -> None:
     h = pair_kernel(directions(4, 3), directions(4, 4), kernel)
-    twice = weighted_mean(h, np.array([2.0, 1, 0, 0]))
+    (twice,) = weighted_mean(h, np.array([[2.0, 1, 0, 0]]))
     assert twice == pytest.approx(h[0, 1])
 
 
 def test_too_few_pairs_are_refused() -> None:
     with pytest.raises(ValueError, match="at least 3 pairs"):
         feature_distance(samples(directions(2, 0)), samples(directions(2, 0)), INSTRUMENTS)
+
+
+def test_a_resample_of_one_pair_alone_says_nothing_and_spoils_nothing() -> None:
+    h = pair_kernel(directions(3, 3), directions(3, 4), kernel)
+    assert np.isnan(weighted_mean(h, np.array([[0.0, 3, 0]]))).all()
+    score = feature_distance(samples(directions(3, 1)), samples(directions(3, 2)), INSTRUMENTS, sigma=SIGMA)
+    assert score.low < score.value < score.high
