@@ -71,7 +71,7 @@ ABLATIONS = {
     "apart, product": Setting(_mask(), apart="product"),
     "apart, then together": Setting(_mask(), apart="together"),
 }
-TRIES = {"wider": Setting("{mask: {radius: 0.13}}")}  # the mask's adversary goes farther than the audit's
+TRIES = {"wider": Setting("{mask: {radius: 0.13}}")}  # the adversary goes farther than the audit's: no better
 QUICK = METHODS | {"mask": ABLATIONS["mask"]}
 
 
