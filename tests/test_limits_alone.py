@@ -44,9 +44,8 @@ def test_limits_are_all_that_a_policy_has_to_say(tmp_path: Path) -> None:
     report = json.loads((tmp_path / "out" / "release" / "erasure_report.json").read_text())
     assert report["training"]["unmet"] == []
     decided = {(f["attack"], f["metric"]): f for f in report["findings"] if f["model"] == "erased" and f["limit"] is not None}
-    assert {key: f["status"] for key, f in decided.items()} == {
-        ("none", "detection"): "passed", ("none", "neighbours"): "passed", ("none", "retained"): "passed", ("paraphrase", "detection"): "passed"
-    }  # fmt: skip
+    lines = {("none", "detection"), ("none", "neighbours"), ("none", "retained"), ("paraphrase", "detection")}
+    assert {key: f["status"] for key, f in decided.items()} == dict.fromkeys(lines, "passed")
     assert all(f["bound"] <= 0.1 for (_, metric), f in decided.items() if metric == "detection" and f["attack"] == "none")
 
 
