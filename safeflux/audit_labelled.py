@@ -27,14 +27,14 @@ def labelled(concept: Concept, detector: Detector, policy: Policy) -> Labelled |
     """
     if concept.labelled is not None:
         folder = Path(concept.labelled)
-        (shown, found), (others, false) = (_fired(detector, concept.label, _read(folder / kind)) for kind in (SHOWN, OTHERS))
+        (shown, found), (others, false) = (_fired(detector, concept.label, map(read, pictures(folder / kind))) for kind in (SHOWN, OTHERS))
         return Labelled(shown, found, others, false)
     if not policy.base.embedded:
         return None
     drawn = _drawn(concept.label)
     if drawn is None:
         return None
-    found, false = (int(detector(pictures, concept.label).sum()) for pictures in drawn)
+    found, false = (int(detector(images, concept.label).sum()) for images in drawn)
     return Labelled(DRAWN, found, DRAWN, false)
 
 
@@ -53,7 +53,3 @@ def _fired(detector: Detector, label: str, batches: Iterator[NDArray[np.uint8]])
         seen += len(batch)
         fired += int(detector(batch, label).sum())
     return seen, fired
-
-
-def _read(folder: Path) -> Iterator[NDArray[np.uint8]]:
-    yield from map(read, pictures(folder))

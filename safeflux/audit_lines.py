@@ -67,8 +67,8 @@ def measures(policy: Policy, attack: str) -> list[Measure]:
         found += [Measure(c, attack, "neighbours", _near(c), limits.retained, c.retain, keep=True, early=early) for c in near]
         if policy.retain:
             found.append(Measure(None, attack, "retained", _general, limits.retained, policy.retain, keep=True, early=early))
-            apart = (*FITTING, *KEEPING, *APART, *(BESIDE if photographed(policy) else ()))
-            found += [Measure(None, attack, metric, _general, None, policy.retain) for metric in apart]
+            general = (*FITTING, *KEEPING, *APART, *(BESIDE if photographed(policy) else ()))
+            found += [Measure(None, attack, metric, _general, None, policy.retain) for metric in general]
     if attack == "latent-inversion" and policy.retain:  # what any picture that is inverted comes back as
         found.append(Measure(None, attack, "retained", _general, None, policy.retain))
     if attack == "paraphrase":

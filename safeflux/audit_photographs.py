@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,13 +11,11 @@ import numpy as np
 from safeflux.audit_pictures import opened, read
 from safeflux.files import source_digest
 from safeflux.instruments import Embedder, Photographs
-from safeflux.policy import Policy
-from safeflux.policy.attached import pictures
+from safeflux.policy import Policy, attached
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-MOST = 1000  # of a folder, spread evenly over the names in it
 DRAWN = 20  # pictures of each thing that the mini's world draws for the purpose
 
 
@@ -32,14 +29,13 @@ def photographs(policy: Policy, embed: Callable[[], Embedder]) -> Photographs | 
     if not photographed(policy):
         return None
     if policy.audit.photographs is None:
-        told = f"beside {DRAWN} pictures by the drawn world of each thing that must stay"
+        told = f"beside {DRAWN} pictures of each of {len(_known(policy))} things that must stay, by the drawn world"
         return Photographs(told, cache(lambda: np.concatenate([embed().images(_drawn(label)) for label in _known(policy)])))
-    found = pictures(Path(policy.audit.photographs))
-    some = [found[i * len(found) // MOST] for i in range(MOST)] if len(found) > MOST else found
+    some, n = attached.photographs(policy)
     for path in some:
         with opened(path):  # a file that does not even begin like a picture is told now, not when everything is drawn
             pass
-    told = f"beside {len(some)} of {len(found)} photographs (sha256 {source_digest(*some)})"
+    told = f"beside {len(some)} of {n} photographs (sha256 {source_digest(*some)})"
     return Photographs(told, cache(lambda: np.concatenate([embed().images(read(path)) for path in some])))
 
 

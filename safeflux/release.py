@@ -22,7 +22,7 @@ from safeflux import report as reports
 from safeflux.errors import PlanError, StageError
 from safeflux.plan import Plan
 from safeflux.policy import Choice, Policy, Signing, load_policy
-from safeflux.policy.attached import digests
+from safeflux.policy.attached import digests, photographs
 from safeflux.registry import BUILT_IN, Kind
 from safeflux.stages import Run
 from safeflux.types import Progress, Report
@@ -125,9 +125,10 @@ def _make(run: Run, space: Workspace, signer: AnySigner) -> tuple[int, str]:
     baked = stage("bake", lambda run, out, scratch: baking.bake(run, out, scratch, signer), baking.asked(policy, signer), [erased])
 
     attacks = _drawn_from(policy, plan)
-    brought = {f"labelled {one.name}": one.labelled for one in policy.concepts} | {"photographs": policy.audit.photographs}
-    pictures = {what: files.source_digest(Path(folder)) for what, folder in brought.items() if folder}
-    judging = {"limits": asdict(policy.limits), "pairs": policy.report.pairs, "pictures": pictures}
+    labelled = [files.source_digest(Path(one.labelled)) for one in policy.concepts if one.labelled]
+    judging = {"limits": asdict(policy.limits), "pairs": policy.report.pairs, "labelled": labelled}
+    some, n = photographs(policy)
+    judging |= {"photographs": [files.source_digest(*some), n]} if n else {}
     drawings = _key("draw", attacks, [baked])  # pictures stay when only the limits they are judged by have changed
     audited = stage("audit", stages.audit, attacks | judging, [committed, baked], lasting=drawings)
 

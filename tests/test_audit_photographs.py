@@ -53,7 +53,7 @@ def test_without_photographs_there_is_no_such_line() -> None:
 
 
 def test_of_many_photographs_a_thousand_are_taken_from_all_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("safeflux.audit_photographs.MOST", 4)
+    monkeypatch.setattr("safeflux.policy.attached.MOST", 4)
     found = photographs(beside(shot(tmp_path, 10)), Means)  # type: ignore[arg-type]
     assert found is not None
     assert found.told.startswith("beside 4 of 10 photographs")

@@ -12,7 +12,7 @@ from safeflux.policy.places import place
 
 FILE = "file"  # the option of an attack that names one
 SHOWN, OTHERS = "shown", "others"  # the folders of a concept's labelled pictures
-LEAST = 3  # photographs: of fewer, no distance of distributions can be had
+LEAST, MOST = 3, 1000  # photographs: of fewer, no distance of distributions can be had; no more are taken of a folder
 KINDS = (".png", ".jpg", ".jpeg", ".webp")
 
 
@@ -38,6 +38,13 @@ def digests(policy: Policy, attack: Choice) -> dict[str, str]:
 def pictures(folder: Path) -> list[Path]:
     """The pictures in ``folder``, by name; none where it is none."""
     return sorted(p for p in folder.iterdir() if p.suffix.lower() in KINDS) if folder.is_dir() else []
+
+
+def photographs(policy: Policy) -> tuple[list[Path], int]:
+    """The photographs that are taken of the policy's folder, spread evenly over the names in it, and of how many."""
+    found = [] if policy.audit.photographs is None else pictures(Path(policy.audit.photographs))
+    some = [found[i * len(found) // MOST] for i in range(MOST)] if len(found) > MOST else found
+    return some, len(found)
 
 
 def refuse(policy: Policy) -> None:

@@ -114,22 +114,25 @@ def test_direct_prompts_find_next_to_nothing_of_what_the_base_model_draws(reques
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "options", "line"), WHITE)
 def test_who_has_the_weights_finds_clearly_more(weak: Weak, name: str, options: dict[str, object], line: str) -> None:
-    clearly_more(weak, name, options, line)
+    more, less = apart(weak, name, options, line)
+    assert more > less
+    assert mcnemar(more, less) < 0.01
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "line"), TYPING)
 def test_searched_tokens_find_clearly_more(weaker: Weak, name: str, line: str) -> None:
-    clearly_more(weaker, name, {}, line)
+    more, less = apart(weaker, name, {}, line)
+    assert more > less
+    assert mcnemar(more, less) < 0.01
 
 
-def clearly_more(weak: Weak, name: str, options: dict[str, object], line: str) -> None:
+def apart(weak: Weak, name: str, options: dict[str, object], line: str) -> tuple[int, int]:
+    """In how many pairs of prompt and noise the attack draws the concept and the plain prompt does not, and the other way round."""
     attack = registry.get("attack", name)
     list(attack(weak.model, weak.task, images=weak.images, **options))
     with in_force(weak.model, weak.edit):
         found = list(attack(weak.model, replace(weak.task, which="erased"), images=weak.images, **options))
     hits = weak.shown([s for s in found if s.attack == line])
     assert hits.keys() == weak.plain.keys()
-    more, less = sum(hits[at] and not weak.plain[at] for at in hits), sum(weak.plain[at] and not hits[at] for at in hits)
-    assert more > less
-    assert mcnemar(more, less) < 0.01
+    return sum(hits[at] and not weak.plain[at] for at in hits), sum(weak.plain[at] and not hits[at] for at in hits)
