@@ -77,7 +77,7 @@ class Goals:
         state.journal.append(row)
         log.debug("update %d: %s", update, row)
         broken, clearly = state.controller.broken(measured), state.controller.broken(self._lenient(measured))
-        shortfall = _UNSURE + sum(broken.values())
+        shortfall = _UNSURE + sum(clearly.values()) + self._exposed(success)
         if not state.held and shortfall <= state.shortfall:
             state.best, state.shortfall = gates, shortfall
         state.calm = 0 if clearly or self._hits(measured, broken) > 1 else state.calm + 1

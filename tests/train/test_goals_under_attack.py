@@ -42,6 +42,21 @@ def attacks(model: Flux1, monkeypatch: pytest.MonkeyPatch) -> Trial:
     return Trial(model, budget=0.9, attacked=True)
 
 
+def test_while_no_mask_keeps_every_limit_the_one_that_withstands_more_is_best(attacks: Trial) -> None:
+    """The concepts are seen all the time, so that nothing is ever measured for sure."""
+    attacks.seen = True
+
+    def look(closed: int, success: float) -> int:
+        attacks.state.adversary.success = {"sword": success, "neon": success}
+        return attacks.look(closed)
+
+    assert look(20, 0.9) == 20
+    assert look(30, 0.4) == 30
+    assert look(40, 0.6) == 30, "as bad otherwise, and attacks succeed more often"
+    assert look(50, 0.4) == 50, "the latest of those that are as good"
+    assert not attacks.state.held
+
+
 def test_attacks_that_succeed_have_a_weight_of_their_own_and_hold_nothing_up(attacks: Trial) -> None:
     attacks.goals.trial = Withstanding({"sword": 0.5, "neon": 0.0})  # type: ignore[assignment]
     attacks.state.adversary.success = {"sword": 0.9, "neon": 0.0}
