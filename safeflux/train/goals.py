@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Collection, Container, Mapping
 from functools import cached_property
 
 import torch
@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 
 # Looks after the limits were kept without a better mask that keeps them, until it is enough; and as long as attacks succeed.
 _PATIENCE, _LONGER = 5, 10
+_SPARE = 4  # of so many concepts one line of neighbours may be missed, and one picture show a concept, before a mask is looked at for sure
 _UNSURE = 1e3  # shortfall of a mask that was not measured for sure: larger than any that was
 
 
@@ -80,7 +81,7 @@ class Goals:
         shortfall = _UNSURE + sum(clearly.values()) + self._exposed(success)
         if not state.held and shortfall <= state.shortfall:
             state.best, state.shortfall = gates, shortfall
-        state.calm = 0 if clearly or self._hits(measured, broken) > 1 else state.calm + 1
+        state.calm = state.calm + 1 if self._good(measured, broken, clearly) else 0
         self._weigh(state, measured | success, broken, clearly)
         exposed = round(self._exposed(success), 1)  # less is not known of so few
         if state.calm >= CALM and (not state.held or (exposed, _closed(gates)) < (state.exposed, _closed(state.best))):
@@ -102,6 +103,12 @@ class Goals:
         if not (state.held and state.calm) or self._exposed(measured):
             moved[CLOSED] = 0.0
         state.controller.update(moved, falling=falling)
+
+    def _good(self, measured: Mapping[str, float], broken: Container[str], clearly: Collection[str]) -> bool:
+        """Whether a cheap look found nothing that the dear one has to look at. Of many lines a few are missed by chance, clearly as well."""
+        spare = len(self._concepts) // _SPARE
+        neighbours = {near(name) for name in self._concepts}
+        return neighbours.issuperset(clearly) and len(clearly) <= spare and self._hits(measured, broken) <= 1 + spare
 
     def _hits(self, measured: Mapping[str, float], broken: Container[str]) -> int:
         """In how many pictures of all the lines that are ``broken`` a concept is seen."""
@@ -127,18 +134,19 @@ class Goals:
 
     def _look_for_sure(self, state: State, gates: Tensor) -> None:
         """The dear look. Once all limits are kept, only a mask that keeps them and withstands more attacks is better, or as many with
-        fewer units closed; before, the one that is nearest to it by this look."""
+        fewer units closed; before, the one that is nearest to it by this look and by how attacks did while it was trained."""
         state.journal[-1]["sure"] = sure = dict(self._sure(state, gates))
         judged = self._judged(sure)
         missing = sum(state.controller.broken(judged).values())
         kept = not missing
+        shortfall = 0.0 if kept else missing + self._exposed(self._success(state))
         withstood = self._withstood(state, gates) if kept else {}
         sure |= withstood
         exposed, better = self._exposed(withstood), False
         if kept:
             better = not state.held or (exposed, _closed(gates)) < (state.exposed, _closed(state.best))
-        if better or (not state.held and missing <= state.shortfall):
-            state.best, state.held, state.shortfall, state.exposed = gates, kept, missing, exposed
+        if better or (not state.held and shortfall <= state.shortfall):
+            state.best, state.held, state.shortfall, state.exposed = gates, kept, shortfall, exposed
         state.waited = 0 if better else state.waited + 1
         state.calm = 0
         self._hear(state, withstood)
