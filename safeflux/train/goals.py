@@ -105,7 +105,7 @@ class Goals:
         state.controller.update(moved, falling=falling)
 
     def _good(self, measured: Mapping[str, float], broken: Container[str], clearly: Collection[str]) -> bool:
-        """Whether a cheap look found nothing that the dear one has to look at. Of many lines a few are missed by chance, clearly as well."""
+        """Whether the cheap look is good enough for the dear one. Of many lines a few are missed by chance, clearly as well."""
         spare = len(self._concepts) // _SPARE
         neighbours = {near(name) for name in self._concepts}
         return neighbours.issuperset(clearly) and len(clearly) <= spare and self._hits(measured, broken) <= 1 + spare

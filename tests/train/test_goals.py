@@ -155,6 +155,27 @@ def test_one_picture_of_all_that_were_looked_at_holds_nothing_up(model: Flux1, m
         assert goals._hits(rates, limits.broken(rates)) == hits
 
 
+@pytest.mark.parametrize(
+    ("concepts", "clearly", "hits", "good"),
+    [
+        (3, [], 1, True), (3, [], 2, False), (3, [near("1")], 0, False),
+        (4, [near("1")], 2, True), (4, [], 3, False), (4, [near("1"), near("2")], 0, False),
+        (10, [near("1"), near("2")], 3, True), (10, [], 4, False), (10, [near("1"), near("2"), near("3")], 0, False),
+        (10, [GENERAL], 0, False), (10, ["1"], 2, False), (10, [beside("1")], 2, False),
+    ],
+)  # fmt: skip
+def test_of_the_lines_of_many_concepts_a_few_may_be_missed_by_chance(
+    model: Flux1, concepts: int, clearly: list[str], hits: int, good: bool
+) -> None:
+    """Lines of neighbours; never what must stay as a whole, nor a concept that is seen more often than by chance."""
+    one = small_task(model, shows=Script(model, lambda p: p.concept is None))
+    many = [replace(one.concepts[0], name=str(at)) for at in range(concepts)]
+    goals = Goals(model, one, model.sites(), budget=0.05, batch=8)
+    goals._concepts = [concept.name for concept in many]
+    goals._hits = lambda _measured, _broken: hits  # type: ignore[method-assign]
+    assert goals._good({}, {}, clearly) == good
+
+
 def test_until_every_limit_is_kept_the_mask_nearest_to_it_is_best_by_the_dearest_look(trial: Trial) -> None:
     """The dear look sees what the other does not: here how many crosses are lost."""
     kept = {line.name: float(line.keep) for line in trial.goals.sure.lines}

@@ -13,7 +13,7 @@ from safeflux.models.flux1 import Flux1
 from safeflux.plan.erasing import attempts
 from safeflux.train import goals as module
 from safeflux.train.constraints import CLOSED
-from safeflux.train.held_out import attacked
+from safeflux.train.held_out import attacked, near
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +53,23 @@ def test_while_no_mask_keeps_every_limit_the_one_that_withstands_more_is_best(at
     assert look(20, 0.9) == 20
     assert look(30, 0.4) == 30
     assert look(40, 0.6) == 30, "as bad otherwise, and attacks succeed more often"
+    assert look(50, 0.4) == 50, "the latest of those that are as good"
+    assert not attacks.state.held
+
+
+def test_of_masks_looked_at_for_sure_that_break_limits_the_one_that_withstands_more_is_best(attacks: Trial) -> None:
+    """Each loses half of the crosses."""
+    kept = {line.name: float(line.keep) for line in attacks.goals.sure.lines}
+    attacks.goals.sure.measure = lambda _gates: kept | {near("sword"): 0.5}  # type: ignore[method-assign]
+
+    def look(closed: int, success: float) -> int:
+        attacks.state.adversary.success = {"sword": success, "neon": success}
+        attacks.look(closed)
+        return attacks.look(closed)
+
+    assert look(20, 0.6) == 20
+    assert look(30, 0.4) == 30
+    assert look(40, 0.5) == 30
     assert look(50, 0.4) == 50, "the latest of those that are as good"
     assert not attacks.state.held
 
