@@ -131,7 +131,7 @@ def _train(setup: Setup, goals: Goals, state: State, kept: Checkpoints, updates:
         state.tool.param_groups[0]["lr"] = setup.rate * min(1.0, _SWIFT / (update + 1))
         losses = _update(setup, state, _drawn(setup, state, update), update)
         if (update + 1) % EVERY == 0 or update + 1 == updates.stop:
-            goals.look(state, losses, update + 1)
+            goals.look(state, losses, update + 1, last=update + 1 == updates.stop)
             state.save(kept, update + 1)
 
 

@@ -64,8 +64,8 @@ class Goals:
         """Weights of what is looked at often, of attacks and of the budget."""
         return self._constraints.controller(self.often.lines, beta, under_attack=bool(self._attacked))
 
-    def look(self, state: State, losses: Mapping[str, float], update: int) -> None:
-        """Measure the mask as it would be now, move the weights, keep the best.
+    def look(self, state: State, losses: Mapping[str, float], update: int, *, last: bool = False) -> None:
+        """Measure the mask as it would be now, move the weights, keep the best; the ``last`` one for sure where none keeps every limit.
 
         ``state.met`` when every limit is kept for sure, attacks fail and the mask is within the budget, or when no better one has been
         found for long.
@@ -84,7 +84,8 @@ class Goals:
         state.calm = state.calm + 1 if self._good(measured, broken, clearly) else 0
         self._weigh(state, measured | success, broken, clearly)
         exposed = round(self._exposed(success), 1)  # less is not known of so few
-        if state.calm >= CALM and (not state.held or (exposed, _closed(gates)) < (state.exposed, _closed(state.best))):
+        promising = not state.held or (exposed, _closed(gates)) < (state.exposed, _closed(state.best))
+        if promising and (state.calm >= CALM or (last and not state.held)):
             self._look_for_sure(state, gates)
         elif state.held and exposed >= state.exposed:  # else something better is on its way
             state.waited += 1

@@ -74,6 +74,29 @@ def test_of_masks_looked_at_for_sure_that_break_limits_the_one_that_withstands_m
     assert not attacks.state.held
 
 
+def test_where_no_mask_keeps_every_limit_the_last_one_is_looked_at_for_sure(attacks: Trial) -> None:
+    """However it looked before: it was trained the longest."""
+    kept = {line.name: float(line.keep) for line in attacks.goals.sure.lines}
+    attacks.goals.sure.measure = lambda _gates: kept | {near("sword"): 0.5}  # type: ignore[method-assign]
+    for _ in range(2):
+        attacks.look(20)
+    attacks.seen = True
+    attacks.state.adversary.success = {"sword": 0.4, "neon": 0.4}
+    assert attacks.look(30) == 20
+    assert attacks.look(30, last=True) == 30
+    assert "sure" in attacks.state.journal[-1]
+
+
+def test_where_a_mask_keeps_every_limit_the_last_one_has_to_look_as_good_twice(attacks: Trial) -> None:
+    attacks.goals.trial = Withstanding({"sword": 0.5, "neon": 0.5})  # type: ignore[assignment]
+    attacks.state.adversary.success = {"sword": 0.6, "neon": 0.6}
+    for _ in range(2):
+        attacks.look(20)
+    assert attacks.state.held
+    attacks.state.adversary.success = {"sword": 0.1, "neon": 0.1}
+    assert attacks.look(30, last=True) == 20
+
+
 def test_attacks_that_succeed_have_a_weight_of_their_own_and_hold_nothing_up(attacks: Trial) -> None:
     attacks.goals.trial = Withstanding({"sword": 0.5, "neon": 0.0})  # type: ignore[assignment]
     attacks.state.adversary.success = {"sword": 0.9, "neon": 0.0}

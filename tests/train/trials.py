@@ -30,9 +30,9 @@ class Trial:
         more = (self.goals.controller(None), Mining(len(task.retain)), Adversary(0.1, model, task, model.sites()))
         self.state = State(gates, tool, *more, gates.hard())
 
-    def look(self, closed: int) -> int:
+    def look(self, closed: int, *, last: bool = False) -> int:
         """With so many units closed; how many the best mask so far has closed."""
         self.state.gates.begin(torch.ones(len(self.state.gates), dtype=torch.bool), 2.5)
         self.state.gates.begin(torch.arange(len(self.state.gates)) < closed, -1.0)
-        self.goals.look(self.state, {}, 0)
+        self.goals.look(self.state, {}, 0, last=last)
         return int((self.state.best == 0).sum())
