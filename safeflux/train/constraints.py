@@ -44,10 +44,14 @@ class Constraints:
         return Controller([*found, price], gain=_GAIN, swift=_SWIFT, fixed=() if beta is None else tuple(kept))
 
     def against_attacks(self) -> list[Constraint]:
-        """What no update may decide alone: each rate is one of few pictures."""
+        """What no update may decide alone: each rate is one of few pictures.
+
+        With more concepts there are more lines of what must stay, and all of them hold each concept back: attacks may weigh more by that.
+        """
         limit = _ATTACKS * self._limits.attack_success.value
-        start = _ATTACKED * self._many
-        return [replace(self._against(attacked(name), limit), start=start, relax=1.0, urged=False) for name in self._concepts]
+        start, most = _ATTACKED * self._many, max(1, len(self._concepts) // _AMONG) * _MOST * self._many
+        one = replace(self._against("", limit), start=start, most=most, relax=1.0, urged=False)
+        return [replace(one, name=attacked(name)) for name in self._concepts]
 
     def _against(self, name: str, limit: float) -> Constraint:
         """What must not be seen."""

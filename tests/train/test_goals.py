@@ -13,7 +13,7 @@ from trials import HUNT, Trial
 from safeflux.models.flux1 import Flux1
 from safeflux.train import goals as module
 from safeflux.train.adversary import Adversary
-from safeflux.train.constraints import CLOSED
+from safeflux.train.constraints import CLOSED, Constraints
 from safeflux.train.gates import Gates
 from safeflux.train.goals import Goals
 from safeflux.train.held_out import GENERAL, attacked, beside, near
@@ -48,6 +48,16 @@ def test_one_of_many_concepts_weighs_as_much_beside_what_must_stay_as_one_of_few
         assert two.weights[name] / 2 == pytest.approx(alone.weights[name])
         assert two.constraints[name].most / 2 == pytest.approx(alone.constraints[name].most)
     assert two.weights[GENERAL] == alone.weights[GENERAL]
+
+
+@pytest.mark.parametrize(("concepts", "each"), [(1, 10 / 3), (2, 10 / 3), (3, 10 / 3), (5, 10 / 3), (6, 20 / 3), (10, 10)])
+def test_attacks_on_one_of_many_may_come_to_weigh_more(model: Flux1, concepts: int, each: float) -> None:
+    """In the mean over concepts, twice as much where there are six, three times with ten; at first no more."""
+    task = small_task(model)
+    many = Constraints(replace(task, concepts=tuple(replace(task.concepts[0], name=str(i)) for i in range(concepts))), budget=0.05)
+    for one in many.against_attacks():
+        assert one.most / concepts == pytest.approx(each)
+        assert one.start / concepts == pytest.approx(4 / 3)
 
 
 def test_without_neighbours_all_that_must_stay_is_the_rest(model: Flux1) -> None:
