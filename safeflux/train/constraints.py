@@ -46,7 +46,7 @@ class Constraints:
     def against_attacks(self) -> list[Constraint]:
         """What no update may decide alone: each rate is one of few pictures.
 
-        With more concepts there are more lines of what must stay, and all of them hold each concept back: attacks may weigh more by that.
+        They may weigh more where there are many concepts: with ten and one bound for all, most weights came to it while attacks succeeded.
         """
         limit = _ATTACKS * self._limits.attack_success.value
         start, most = _ATTACKED * self._many, max(1, len(self._concepts) // _AMONG) * _MOST * self._many

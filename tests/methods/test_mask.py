@@ -59,11 +59,9 @@ def erased(model: Flux1) -> Script:
 
 
 def test_training_brings_concepts_nearer_to_their_anchors(model: Flux1, tmp_path: Path) -> None:
-    """As they are typed and under attack together: which pictures there are more of changes meanwhile."""
-    mask(model, small_task(model), updates=40, batch=24, rate=0.5, beta=0.1, budget=0.5, scratch=tmp_path)
+    mask(model, small_task(model), updates=40, batch=12, rate=0.5, beta=0.1, budget=0.5, scratch=tmp_path)
     rows = journal(tmp_path)["journal"]
-    names = [name for concept in ("sword", "neon") for name in (concept, attacked(concept))]
-    first, last = (sum(row["losses"][name] for name in names) for row in (rows[0], rows[-1]))
+    first, last = (row["losses"]["sword"] + row["losses"]["neon"] for row in (rows[0], rows[-1]))
     assert last < 0.9 * first
 
 
