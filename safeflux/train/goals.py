@@ -78,12 +78,13 @@ class Goals:
         state.journal.append(row)
         log.debug("update %d: %s", update, row)
         broken, clearly = state.controller.broken(measured), state.controller.broken(self._lenient(measured))
-        shortfall = _UNSURE + sum(clearly.values()) + self._exposed(success)
+        exposed = self._exposed(success)
+        shortfall = _UNSURE + sum(clearly.values()) + exposed
         if not state.held and shortfall <= state.shortfall:
             state.best, state.shortfall = gates, shortfall
         state.calm = state.calm + 1 if self._good(measured, broken, clearly) else 0
         self._weigh(state, measured | success, broken, clearly)
-        exposed = round(self._exposed(success), 1)  # less is not known of so few
+        exposed = round(exposed, 1)  # less is not known of so few
         promising = not state.held or (exposed, _closed(gates)) < (state.exposed, _closed(state.best))
         if promising and (state.calm >= CALM or (last and not state.held)):
             self._look_for_sure(state, gates)
