@@ -65,8 +65,9 @@ class Goals:
         return self._constraints.controller(self.often.lines, beta, under_attack=bool(self._attacked))
 
     def look(self, state: State, losses: Mapping[str, float], update: int, *, last: bool = False) -> None:
-        """Measure the mask as it would be now, move the weights, keep the best; the ``last`` one for sure where none keeps every limit.
+        """Measure the mask as it would be now, move the weights, keep the best.
 
+        Where none keeps every limit, the ``last`` one is measured for sure, unless one that was not looked better.
         ``state.met`` when every limit is kept for sure, attacks fail and the mask is within the budget, or when no better one has been
         found for long.
         """
@@ -86,7 +87,8 @@ class Goals:
         self._weigh(state, measured | success, broken, clearly)
         exposed = round(exposed, 1)  # less is not known of so few
         promising = not state.held or (exposed, _closed(gates)) < (state.exposed, _closed(state.best))
-        if promising and (state.calm >= CALM or (last and not state.held)):
+        final = last and not state.held and (state.best is gates or state.shortfall < _UNSURE)
+        if promising and (state.calm >= CALM or final):
             self._look_for_sure(state, gates)
         elif state.held and exposed >= state.exposed:  # else something better is on its way
             state.waited += 1

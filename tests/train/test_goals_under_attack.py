@@ -87,6 +87,14 @@ def test_where_no_mask_keeps_every_limit_the_last_one_is_looked_at_for_sure(atta
     assert "sure" in attacks.state.journal[-1]
 
 
+def test_the_last_mask_does_not_replace_one_that_looked_better_and_was_not_looked_at_for_sure(attacks: Trial) -> None:
+    """One good look is too few for the dear one."""
+    assert attacks.look(20) == 20
+    attacks.seen = True
+    assert attacks.look(30, last=True) == 20
+    assert "sure" not in attacks.state.journal[-1]
+
+
 def test_where_a_mask_keeps_every_limit_the_last_one_has_to_look_as_good_twice(attacks: Trial) -> None:
     attacks.goals.trial = Withstanding({"sword": 0.5, "neon": 0.5})  # type: ignore[assignment]
     attacks.state.adversary.success = {"sword": 0.6, "neon": 0.6}
