@@ -39,7 +39,7 @@ from safeflux.train.goals import Goals
 from safeflux.train.held_out import attacked, groups
 from safeflux.train.mining import Mining, lost
 from safeflux.train.pgd import Hunt
-from safeflux.train.rollout import rollout
+from safeflux.train.rollout import rollout, shared
 from safeflux.train.selection import reopen
 from safeflux.train.start import favour
 from safeflux.train.state import State
@@ -200,7 +200,7 @@ def _gradients(
         target = torch.cat([target, *(attack.anchor for attack in attacks)])
     owners = [*batch.owners, *(none for _ in kept), *(attack.owner for attack in attacks)]
     copies = mask.expand(none + 1, -1).clone().requires_grad_()
-    with gated(model.transformer, setup.sites, state.gates.by_site(copies[owners])):
+    with gated(model.transformer, setup.sites, state.gates.by_site(shared(copies, owners))):
         final = rollout(model, x_T, cond, steps=task.steps, recompute=setup.recompute)
         error = _error(final, target)
         usable = torch.cat([_clean(setup, batch, target[:n]), error.new_zeros(len(kept)), error.new_ones(len(attacks))])

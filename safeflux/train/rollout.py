@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 
+import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
@@ -26,3 +28,13 @@ def rollout(model: Flux1, noise: Tensor, cond: TextCond, *, steps: int, recomput
             v = model.velocity(x, now, cond)
         x = x + (after - now) * v
     return x
+
+
+def shared(copies: Tensor, owners: Sequence[int]) -> Tensor:
+    """For each of B pictures the one of ``copies`` [owners, units] that is its owner's: [B, units].
+
+    Stacked, not indexed: of an index, several threads add up the gradient in whichever order they come, and the same seed would end in
+    another mask.
+    """
+    each = copies.unbind()
+    return torch.stack([each[owner] for owner in owners])

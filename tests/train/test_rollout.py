@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 import torch
 
 from safeflux.models.flux1 import Flux1
 from safeflux.models.sites import gated
-from safeflux.train.rollout import rollout
+from safeflux.train.rollout import rollout, shared
 
 
 def test_rollout_is_the_sampler_and_recomputation_changes_nothing(tiny: Path) -> None:
@@ -50,3 +52,30 @@ def test_gates_of_its_own_for_each_picture_are_those_gates_for_that_picture(tiny
             (slope,) = torch.autograd.grad(latents.square().mean(), [alone["transformer_blocks.0.ff"]])
         assert torch.allclose(latents[0], both[row], atol=1e-5)
         assert torch.allclose(slope, together[row], rtol=1e-3, atol=1e-8)
+
+
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_several_threads_come_to_the_same_gradient_bit_by_bit() -> None:
+    """Threads that add up what an index took do so in whichever order they come."""
+    random = torch.Generator().manual_seed(0)
+    owners = [i % 4 for i in range(30)]
+    weights = torch.rand(30, 9000, generator=random) * 10.0 ** torch.randint(-3, 3, (30, 9000), generator=random)
+
+    def gradient() -> torch.Tensor:
+        copies = torch.rand(4, 9000, generator=torch.Generator().manual_seed(1)).requires_grad_()
+        rows = shared(copies, owners)
+        assert torch.equal(rows, copies.detach()[owners])
+        (found,) = torch.autograd.grad((rows * weights).sum(), [copies])
+        return found
+
+    first = gradient()
+    assert torch.allclose(first, torch.stack([weights[i::4].sum(0) for i in range(4)]))
+    assert all(torch.equal(first, gradient()) for _ in range(20))
